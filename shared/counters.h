@@ -1,0 +1,90 @@
+/*
+ * Counter pages: one per worker slot (and one for the master), in one memfd that the master makes and all
+ * map. A slot's page is written by its worker only, read by anybody (shoalctl status, $SYS, metrics); it
+ * survives the worker, so that totals never go back. Plain 64-bit stores: readers may see one counter newer
+ * than another.
+ */
+#ifndef SHARED_COUNTERS_H
+#define SHARED_COUNTERS_H
+
+#include "shared/status.h"
+
+#include <stdint.h>
+
+/* X(name, kind, description). kind: C counter (only grows), G gauge (reset when the slot's worker starts). */
+#define COUNTERS(X)                                                                                          \
+    X(connections, G, "client connections open now")                                                         \
+    X(connections_accepted, C, "connections accepted")                                                       \
+    X(connections_refused, C, "connections closed before CONNACK 0, for whatever reason")                    \
+    X(connections_limit, C, "connections refused by max_connections")                                        \
+    X(connections_timeout, C, "connections that said nothing until connect_timeout")                         \
+    X(handshakes, C, "TLS handshakes completed")                                                             \
+    X(handshakes_failed, C, "TLS handshakes that failed")                                                    \
+    X(handshakes_resumed, C, "TLS handshakes that resumed a session")                                        \
+    X(sessions, G, "sessions, connected or not")                                                             \
+    X(sessions_taken_over, C, "sessions taken over by a new connection of the same client")                  \
+    X(sessions_moved_in, C, "sessions taken over from another worker")                                       \
+    X(sessions_expired, C, "sessions that ended by expiry")                                                  \
+    X(subscriptions, G, "subscriptions of the sessions")                                                     \
+    X(routes, G, "filters that other bus peers have announced")                                              \
+    X(retained, G, "retained messages held")                                                                 \
+    X(packets_received, C, "MQTT packets received")                                                          \
+    X(packets_sent, C, "MQTT packets sent")                                                                  \
+    X(bytes_received, C, "bytes of MQTT received, after TLS")                                                \
+    X(bytes_sent, C, "bytes of MQTT sent, before TLS")                                                       \
+    X(publish_received, C, "PUBLISH packets received")                                                       \
+    X(publish_sent, C, "PUBLISH packets sent")                                                               \
+    X(publish_acknowledged, C, "QoS 1 and 2 PUBLISH packets that were acknowledged to their publisher")      \
+    X(publish_unmatched, C, "publications that nobody on any known peer wanted")                             \
+    X(publish_refused, C, "publications refused with an error reason code")                                  \
+    X(dropped_qos0_output, C, "QoS 0 deliveries dropped: the client's output buffer was full")               \
+    X(dropped_queue_full, C, "deliveries dropped: the session's queue was full")                             \
+    X(dropped_expired, C, "deliveries dropped: the message had expired")                                     \
+    X(dropped_too_large, C, "deliveries dropped: larger than the client's Maximum Packet Size")              \
+    X(wills_published, C, "wills published")                                                                 \
+    X(protocol_errors, C, "connections closed for a malformed packet or protocol error")                     \
+    X(keepalive_timeouts, C, "connections closed by keep-alive time-out")                                    \
+    X(bus_frames_sent, C, "bus frames sent")                                                                 \
+    X(bus_frames_received, C, "bus frames applied")                                                          \
+    X(bus_bytes_sent, C, "bytes put into bus lanes")                                                         \
+    X(bus_publications_sent, C, "publications put into bus lanes")                                           \
+    X(bus_publications_received, C, "publications taken from bus lanes")                                     \
+    X(bus_dropped_qos0, C, "QoS 0 publications dropped: the lane's window was full")                         \
+    X(bus_dropped_acknowledged, C,                                                                           \
+        "QoS 1 and 2 publications lost to a peer that stood still beyond stall_timeout")                     \
+    X(bus_frames_bad, C, "bus frames dropped: failed their checks")                                          \
+    X(bus_gaps, C, "times that a lane was read from its ring since the carrier had a gap")                   \
+    X(bus_stalls, C, "publishers held up by a full window")                                                  \
+    X(bus_out_of_step, C, "times that a peer had to take full state again")                                  \
+    X(log_dropped, C, "log lines dropped since the pipe was full")                                           \
+    X(loop_turns, C, "event loop turns")
+
+struct counters {
+#define COUNTER_FIELD(name, kind, description) uint64_t name;
+    COUNTERS(COUNTER_FIELD)
+#undef COUNTER_FIELD
+};
+
+#define COUNTERS_PAGE_SIZE 4096
+
+struct counter_description {
+    const char *name;
+    const char *text;
+    char kind;       /* 'C' or 'G' */
+    unsigned offset; /* in struct counters */
+};
+
+/* The table of all counters, *ret_count entries. */
+const struct counter_description *counters_table(unsigned *ret_count);
+
+/* Makes a sealed memfd of `pages` zeroed pages; close-on-exec. Master. */
+enum status counters_create(unsigned pages, int *ret_fd) CHECK_RESULT;
+/* Maps all pages; page i starts i * COUNTERS_PAGE_SIZE bytes in. Any process. */
+enum status counters_map(int fd, unsigned pages, void **ret_base) CHECK_RESULT;
+struct counters *counters_page(void *base, unsigned page);
+/* Zeroes the gauges of one page. The slot's new worker calls it first. */
+void counters_reset_gauges(struct counters *counters);
+/* Adds up `pages` pages into *ret_sum. */
+void counters_sum(void *base, unsigned pages, struct counters *ret_sum);
+
+#endif

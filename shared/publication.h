@@ -1,0 +1,84 @@
+/*
+ * A publication: one PUBLISH accepted from a client, on its way. In two shapes:
+ *  - struct publication_view borrows everything (from the read scratch, a bus frame, a retained message) and
+ *    lives for one call; a QoS 0 publication to connected sessions never becomes more than that;
+ *  - struct publication is one immutable reference-counted heap object for whatever must be kept: queues,
+ *    in-flight windows, retained messages.
+ * Worker process (and tests). Not thread-safe: processes have one thread.
+ */
+#ifndef SHARED_PUBLICATION_H
+#define SHARED_PUBLICATION_H
+
+#include "shared/bytes.h"
+#include "shared/status.h"
+
+/* Who accepted a publication. Incarnations are never used again, also across restarts. */
+struct publication_origin {
+    uint64_t incarnation;
+    uint16_t node; /* index in the cluster file; 0 for a node alone */
+    uint16_t slot; /* worker slot */
+};
+
+/* What travels with topic and payload. Identity = (origin, sequence). */
+struct publication_meta {
+    struct publication_origin origin;
+    uint64_t sequence; /* counts up per origin, never 0 */
+    uint64_t
+        publisher;  /* keyed hash of the publishing client identifier, for No Local; 0: the broker itself */
+    uint64_t stamp; /* hybrid logical clock, set when the retained store must order it; else 0 */
+    uint64_t
+        expires_ms; /* real time in ms when the Message Expiry Interval runs out; 0: never [MQTT-3.3.2-5] */
+    uint64_t will;  /* identity of the connection whose will this is; 0: not a will */
+    uint8_t qos;    /* as published: 0, 1, 2 */
+    bool retain;    /* RETAIN flag as published */
+};
+
+struct publication_view {
+    struct publication_meta meta;
+    struct bytes topic;      /* valid UTF-8 topic name, 1..65535 bytes */
+    struct bytes properties; /* encoded MQTT 5 properties to forward, without Topic Alias, Message Expiry
+                                Interval, Subscription Identifier and without the length in front */
+    struct bytes payload;
+};
+
+struct publication {
+    struct publication_meta meta;
+    uint32_t references;
+    uint32_t topic_size;
+    uint32_t properties_size;
+    uint32_t payload_size;
+    uint8_t data[]; /* topic, properties, payload */
+};
+
+/* A heap copy with one reference, or NULL when out of memory. */
+struct publication *publication_new(const struct publication_view *view) CHECK_RESULT;
+
+static inline struct publication *publication_ref(struct publication *publication)
+{
+    publication->references++;
+    return publication;
+}
+
+/* Drops one reference and nulls the pointer; frees with the last. NULL is allowed. */
+void publication_unref(struct publication **publication);
+
+/* A view of the object, valid while the caller holds a reference. */
+static inline struct publication_view publication_view(const struct publication *publication)
+{
+    return (struct publication_view){
+        .meta = publication->meta,
+        .topic = bytes_of(publication->data, publication->topic_size),
+        .properties = bytes_of(publication->data + publication->topic_size, publication->properties_size),
+        .payload = bytes_of(publication->data + publication->topic_size + publication->properties_size,
+            publication->payload_size),
+    };
+}
+
+/* Heap bytes that the object takes, for queue accounting. */
+static inline size_t publication_size(const struct publication *publication)
+{
+    return sizeof *publication + publication->topic_size + publication->properties_size +
+           publication->payload_size;
+}
+
+#endif

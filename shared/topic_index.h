@@ -1,0 +1,122 @@
+/*
+ * Which subscriptions and which bus peers want a topic: the heart of routing.
+ * Pure data structure: no I/O, no clock. Worker process.
+ *
+ * One struct topic_filter exists per distinct filter that has a local subscription or a peer's route. Exact
+ * filters are found with one keyed-hash look-up; filters with wildcards live in a tree by level. A match
+ * costs by the number of filters that match and of levels, not by the number of filters there are. [MQTT-4.7]
+ *
+ * `$share/GROUP/FILTER` subscriptions hang below FILTER's node as groups (struct topic_group), each with its
+ * members; the index keeps them apart from ordinary subscriptions, the caller picks a member. [MQTT-4.8.2]
+ */
+#ifndef SHARED_TOPIC_INDEX_H
+#define SHARED_TOPIC_INDEX_H
+
+#include "shared/bytes.h"
+#include "shared/keyed_hash.h"
+#include "shared/status.h"
+
+#define TOPIC_INDEX_PEERS_MAX 64 /* bus peers are bits of a uint64_t */
+
+struct topic_filter;
+struct topic_group;
+
+/* Embedded in its owner (a session's subscription); in the index between insert and remove. */
+struct subscription {
+    struct topic_filter *filter; /* borrowed from the index; NULL while not inserted */
+    struct topic_group *group;   /* the shared group below the filter; NULL: an ordinary subscription */
+    void *subscriber;            /* the owner's, e.g. struct session */
+    uint32_t position;           /* in filter's (or group's) array; the index keeps it */
+    uint32_t identifier;         /* Subscription Identifier, 0: none [MQTT-3.8.2.1.2] */
+    uint8_t qos;                 /* maximum QoS granted */
+    bool no_local;
+    bool retain_as_published;
+    uint8_t retain_handling;
+};
+
+/* Hot: read directly by the router. Written by the index only, but for `owner_data`. */
+struct topic_filter {
+    uint64_t peers; /* bit i: bus peer i announced this filter */
+    uint64_t
+        durable_peers; /* subset: a durable session there matches, so that PUBACK waits for its completion */
+    struct subscription **subscriptions; /* ordinary local subscriptions, in no order */
+    uint32_t count;
+    uint32_t capacity;
+    struct topic_group *groups; /* singly linked by `next`, NULL: none */
+    void *owner_data;           /* free for the routes module (own announcement); an entry with owner_data set
+                                   stays alive even with no subscription and no peer */
+    /* private to topic_index.c: position in the tree, text (see topic_filter_text) */
+    struct topic_index_node *node;
+};
+
+struct topic_group {
+    struct topic_group *next;
+    struct topic_filter *filter;
+    struct subscription **members; /* local members */
+    uint32_t count;
+    uint32_t capacity;
+    uint64_t peers;         /* peers that have members of this group for this filter */
+    uint32_t *peer_members; /* [TOPIC_INDEX_PEERS_MAX] members per peer, NULL while no peer has any */
+    uint32_t cursor;        /* the strategy's own */
+    void *owner_data;       /* as in topic_filter, for the group's announcement */
+    char name[];            /* NUL-terminated group name */
+};
+
+struct topic_index;
+
+struct topic_index *topic_index_new(const struct keyed_hash *hash);
+void topic_index_free(struct topic_index **index);
+
+/*
+ * Finds or makes the entry of a valid filter (without the `$share/GROUP/` prefix). An entry without
+ * subscription, group, peer or owner_data disappears at the next topic_index_release().
+ */
+enum status topic_index_acquire(
+    struct topic_index *index, struct bytes filter, struct topic_filter **ret_filter) CHECK_RESULT;
+/* The entry if there is one, else NULL. */
+struct topic_filter *topic_index_find(const struct topic_index *index, struct bytes filter);
+/* Frees the entry (and empty groups of it) if nothing holds it. */
+void topic_index_release(struct topic_index *index, struct topic_filter *filter);
+/* Finds or makes a group below a filter's entry. */
+enum status topic_index_group(struct topic_index *index, struct topic_filter *filter, struct bytes name,
+    struct topic_group **ret_group) CHECK_RESULT;
+
+/* Inserts; `group` NULL for an ordinary subscription. O(1). Order among subscriptions is not kept. */
+enum status topic_index_insert(struct topic_index *index, struct topic_filter *filter,
+    struct topic_group *group, struct subscription *subscription) CHECK_RESULT;
+/* Removes in O(1), whatever the number of subscriptions of the filter; releases the entry if it is empty. */
+void topic_index_remove(struct topic_index *index, struct subscription *subscription);
+
+/* Sets or clears a peer's interest. */
+void topic_index_set_peer(
+    struct topic_index *index, struct topic_filter *filter, unsigned peer, bool durable);
+void topic_index_clear_peer(struct topic_index *index, struct topic_filter *filter, unsigned peer);
+enum status topic_index_set_group_peer(
+    struct topic_index *index, struct topic_group *group, unsigned peer, uint32_t members) CHECK_RESULT;
+/* Clears one peer everywhere (it died). Cost: by the number of entries in the index. */
+void topic_index_drop_peer(struct topic_index *index, unsigned peer);
+
+/* A match: the filters whose entries match, in no order; valid until the index changes. */
+struct topic_match {
+    struct topic_filter **filters; /* owned by the index, reused by the next match */
+    uint32_t count;
+};
+
+/*
+ * All entries whose filter matches a valid topic name. Filters that begin with a wildcard do not match topics
+ * that begin with '$' [MQTT-4.7.2-1]. Allocates only when more filters match than ever before.
+ */
+struct topic_match topic_index_match(struct topic_index *index, struct bytes topic);
+
+/* The filter's text, NUL-terminated, into `to` (at most 65536 bytes); returns its length. */
+size_t topic_filter_text(const struct topic_filter *filter, char *to, size_t size);
+
+/* Visits every entry; the visitor must not change the index. */
+void topic_index_visit(
+    struct topic_index *index, void (*visit)(void *context, struct topic_filter *filter), void *context);
+
+/* Entries there are, and bytes of heap that the index takes. */
+size_t topic_index_entries(const struct topic_index *index);
+size_t topic_index_memory(const struct topic_index *index);
+
+#endif
