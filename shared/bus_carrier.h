@@ -1,0 +1,28 @@
+/*
+ * What tells the other side of a lane that there is something new. The window (bus_window.h) is the truth; a
+ * carrier only brings copies of frames, may lose or repeat them, and needs no memory of its own.
+ * nanomsg is the carrier of every lane (bus_carrier_nanomsg.h); the simulation has a fake one; a second one
+ * within a node may bring nothing but a wake-up.
+ */
+#ifndef SHARED_BUS_CARRIER_H
+#define SHARED_BUS_CARRIER_H
+
+#include "shared/bytes.h"
+#include "shared/status.h"
+
+struct bus;
+
+struct bus_carrier {
+    const struct bus_carrier_ops *ops;
+};
+
+struct bus_carrier_ops {
+    /*
+     * Hands over a run of whole frames (at most 64 KiB), copied before it returns. STATUS_AGAIN: not taken now;
+     * the carrier calls bus_carrier_ready(bus, peer) when it is worth another try.
+     */
+    enum status (*send)(struct bus_carrier *carrier, unsigned peer, struct bytes frames);
+    void (*free)(struct bus_carrier **carrier);
+};
+
+#endif
