@@ -1,0 +1,217 @@
+/*
+ * The configuration of a node as plain fields: what config_load() read from a JSON file, checked as a whole,
+ * with every default filled in and every path absolute. The master loads it from the file and hands it to its
+ * children as JSON (config_to_json, in a memfd), who get the identical struct. Immutable once loaded.
+ * Everything here is described once, in the table of config_table.c; `shoald --help-config` prints that.
+ * Reads files, never binds a socket, never fetches; whether certificates fit their keys is checked by the TLS
+ * modules.
+ */
+#ifndef SHARED_CONFIG_H
+#define SHARED_CONFIG_H
+
+#include "shared/log.h"
+#include "shared/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#define CONFIG_WORKERS_MAX   64 /* slots of a node: a bit mask of them is one word */
+#define CONFIG_LISTENERS_MAX 32
+#define CONFIG_RUN_DIR_MAX   80 /* bytes: a socket address holds 107, the rest is for the file's name */
+#define CONFIG_NAME_MAX      32 /* bytes of a node's or a listener's name: letters, digits, _ and - */
+
+enum config_listener_type { CONFIG_LISTENER_TCP, CONFIG_LISTENER_SSL };
+
+struct config_bind {
+    char *text; /* owned; as written: "8883", "[::1]:8883" */
+    /* `text` is a port alone: IPv4 and IPv6. `address` is then [::] (clear IPV6_V6ONLY), port as written; a
+       kernel without IPv6 wants 0.0.0.0 in its place. Otherwise exactly `address`, and an IPv6 one sets
+       IPV6_V6ONLY. */
+    bool both_families;
+    uint16_t port;
+    struct sockaddr_storage address;
+    socklen_t address_size;
+};
+
+struct config_access_rule {
+    bool allow;
+    sa_family_t family; /* AF_INET, AF_INET6, or AF_UNSPEC: "all" */
+    uint8_t prefix_bits;
+    uint8_t address[16]; /* network order; the first 4 bytes for AF_INET */
+};
+
+struct config_access {                /* the first rule that fits decides; none fits: refused */
+    struct config_access_rule *rules; /* owned */
+    size_t count;
+};
+
+enum config_verify { CONFIG_VERIFY_NONE, CONFIG_VERIFY_PEER };
+
+enum config_tls_version { CONFIG_TLS_1_2 = 1, CONFIG_TLS_1_3 = 2 }; /* bits of a mask */
+
+enum config_peer_cert { /* which part of a client's certificate becomes its username or client identifier */
+    CONFIG_PEER_CERT_NONE,
+    CONFIG_PEER_CERT_CN,  /* subject's common name */
+    CONFIG_PEER_CERT_DN,  /* whole subject, RFC 2253 */
+    CONFIG_PEER_CERT_CRT, /* SHA-256 fingerprint, lower-case hex */
+};
+
+struct config_tls {      /* all zero for tcp listeners */
+    char *keyfile;       /* owned, absolute */
+    char *certfile;      /* owned, absolute */
+    char *cacertfile;    /* owned, absolute; NULL: none */
+    char *password;      /* owned; NULL: none. Of the private key */
+    char *password_file; /* owned, absolute; NULL: none. Its first line, without the line end, is the password
+                          */
+    enum config_verify verify;
+    bool fail_if_no_peer_cert;
+    uint32_t versions;  /* mask of enum config_tls_version, contiguous by nature, never 0 */
+    char *ciphers;      /* owned; TLS 1.2, OpenSSL's notation; NULL: OpenSSL's default */
+    char *ciphersuites; /* owned; TLS 1.3; NULL: OpenSSL's default */
+    bool honor_cipher_order;
+    uint32_t depth;
+    uint32_t handshake_timeout_ms;
+    enum config_peer_cert peer_cert_as_username;
+    enum config_peer_cert peer_cert_as_clientid;
+};
+
+struct config_listener {
+    char *key; /* owned; "ssl:external": what log lines call it */
+    enum config_listener_type type;
+    struct config_bind bind;
+    uint32_t max_connections; /* of the whole node, all workers together */
+    uint32_t backlog;
+    bool nodelay;
+    size_t sndbuf; /* bytes; 0: leave it to the system */
+    size_t recbuf;
+    uint32_t
+        connect_timeout_ms;   /* from accept (tcp) or the end of the handshake (ssl) to the whole CONNECT */
+    uint32_t tcp_keepalive_s; /* idle time before the first probe; 0: none */
+    uint32_t tcp_user_timeout_ms; /* 0: leave it to the system */
+    struct config_access access;
+    struct config_tls tls;
+};
+
+struct config_node {
+    char *name;       /* owned */
+    uint32_t workers; /* 1…CONFIG_WORKERS_MAX; "auto" is resolved already */
+    char *data_dir;   /* owned, absolute; the master makes it */
+    char *run_dir;    /* owned, absolute, at most CONFIG_RUN_DIR_MAX bytes; control socket and bus sockets */
+    char *user;       /* owned; whom the children become when the master is root, otherwise ignored */
+};
+
+struct config_mqtt {
+    size_t max_packet_size;
+    uint32_t receive_maximum; /* told to version 5 clients */
+    uint32_t max_inflight; /* unacknowledged deliveries to one client; a version 5 client may ask for less */
+    uint32_t max_awaiting_rel; /* QoS 2 publications of one version 3 client without PUBREL */
+    uint32_t max_qos;
+    bool retain_available;
+    bool wildcard_subscription;
+    uint32_t max_topic_levels;
+    uint32_t max_topic_alias; /* inward; told to version 5 clients; 0: none */
+    uint32_t max_clientid_length;
+    uint32_t max_subscriptions;   /* of one session; 0: no limit */
+    uint32_t max_queued_messages; /* of one session */
+    size_t max_queued_bytes;      /* of one session */
+    size_t max_output_buffer; /* unsent bytes of one connection; above, QoS 0 is dropped and QoS 1, 2 queue */
+    uint32_t keepalive_max_s; /* 0: none. A client that asks for more (or for none) gets this: version 5 */
+    double keepalive_multiplier;
+    uint32_t session_expiry_max_s; /* clamp for version 5 */
+    uint32_t session_expiry_v3_s;  /* of a version 3 session with clean session 0 */
+    uint32_t tombstones_s;         /* how long the deletion of a retained message is remembered */
+};
+
+enum config_carrier { CONFIG_CARRIER_NANOMSG };
+
+struct config_bus {
+    size_t window; /* bytes of a lane's ring; a power of two */
+    uint32_t stall_timeout_ms;
+    enum config_carrier carrier;
+    size_t will_table; /* bytes per slot */
+};
+
+struct config_session {
+    uint32_t claim_timeout_ms;
+};
+
+enum config_anonymous { CONFIG_ANONYMOUS_AUTO, CONFIG_ANONYMOUS_NO, CONFIG_ANONYMOUS_YES };
+
+struct config_auth {
+    enum config_anonymous allow_anonymous; /* ask config_listener_allows_anonymous() */
+};
+
+struct config_log {
+    enum log_level level;
+    enum log_format format;
+};
+
+struct config {
+    char *file; /* owned; the name that errors gave, absolute if it was a file */
+    struct config_node node;
+    struct config_listener *listeners; /* owned; in the order of the file */
+    size_t listener_count;
+    struct config_mqtt mqtt;
+    struct config_bus bus;
+    struct config_session session;
+    struct config_auth auth;
+    struct config_log log;
+};
+
+/* What is wrong, all at once: zero-initialise, pass to a load, print, then config_errors_done(). */
+struct config_error {
+    bool warning; /* loads nevertheless */
+    char *text;   /* owned: "FILE:LINE: JSON.PATH: what was found; allowed: what is allowed" */
+};
+
+struct config_errors {
+    struct config_error *entries; /* owned */
+    size_t count;                 /* of entries, warnings included */
+    size_t warnings;
+};
+
+void config_errors_print(const struct config_errors *errors, FILE *to); /* one line each */
+void config_errors_done(struct config_errors *errors);
+
+/*
+ * Reads and checks a configuration file. Paths in it are relative to the parent of its folder if that folder
+ * is named `conf`, otherwise to the working directory. STATUS_INVALID: `errors` says everything that is
+ * wrong; *ret_config is untouched. On success `errors` may still have got warnings.
+ */
+enum status config_load(
+    const char *path, struct config **ret_config, struct config_errors *errors) CHECK_RESULT;
+
+/* The same from memory: `name` stands for the file in messages and for the rule of relative paths. */
+enum status config_load_text(const char *text, size_t size, const char *name, struct config **ret_config,
+    struct config_errors *errors) CHECK_RESULT;
+
+/*
+ * The same for what config_to_json() wrote, in a child that has dropped its privileges: files and users are
+ * not looked at again, since the child may be unable to.
+ */
+enum status config_load_handed(
+    const char *text, size_t size, struct config **ret_config, struct config_errors *errors) CHECK_RESULT;
+
+/* Everything, defaults and absolute paths included, as JSON text to free(). NULL: no memory. Holds passwords.
+ */
+char *config_to_json(const struct config *config);
+
+void config_free(struct config **config);
+
+/*
+ * May clients without credentials of any kind in? As "allow_anonymous" says; absent ("auto"): where only this
+ * machine can connect (a loopback bind) or only holders of a certificate (fail_if_no_peer_cert).
+ */
+bool config_listener_allows_anonymous(const struct config *config, const struct config_listener *listener);
+
+/* Do the listener's access rules let this address in? IPv4 mapped into IPv6 counts as IPv4. */
+bool config_access_allows(const struct config_access *access, const struct sockaddr *peer);
+
+/* The reference of all keys, for a terminal or as Markdown tables for the README. */
+void config_print_reference(FILE *to);
+void config_print_reference_markdown(FILE *to);
+
+#endif
