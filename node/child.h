@@ -1,0 +1,119 @@
+/*
+ * Start-up and supervision side of a child process: what the master hands it over the control socket, and
+ * what it must be told while it runs. `shoald --child ROLE --slot N` (main.c) calls child_main(), which takes
+ * the descriptors, drops privileges, reads the configuration and calls the role's main function (worker.h)
+ * with a filled struct child. Runs in children only; never touches MQTT, TLS or the bus.
+ *
+ * The child answers the master's pings by itself from the event loop: a loop turn of 10 s gets the child
+ * killed.
+ */
+#ifndef NODE_CHILD_H
+#define NODE_CHILD_H
+
+#include "cluster/bus.h"
+#include "shared/bytes.h"
+#include "shared/counters.h"
+#include "shared/status.h"
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CHILD_SLOTS_MAX     BUS_PEERS_MAX /* workers of one node */
+#define CHILD_LISTENERS_MAX 64            /* listeners of one node */
+
+/* How long a child may take to end after child_handlers.stop; the child module ends the process by itself
+ * then. */
+#define CHILD_STOP_SHUTDOWN_MS    3500
+#define CHILD_STOP_MASTER_GONE_MS 900
+
+enum child_role {
+    CHILD_ROLE_WORKER = 1,
+};
+
+enum child_stop {
+    CHILD_STOP_SHUTDOWN,    /* the node is being stopped: within CHILD_STOP_SHUTDOWN_MS */
+    CHILD_STOP_MASTER_GONE, /* the master died: within CHILD_STOP_MASTER_GONE_MS */
+};
+
+/* A listening socket, non-blocking, open for the node's whole life in the master. */
+struct child_socket {
+    unsigned listener; /* index in the configuration's listeners */
+    int fd;            /* owned by the child module: take it out of the event loop, never close it */
+};
+
+/* The sockets and the will table of one slot, own or adopted. */
+struct child_slot {
+    unsigned slot;
+    unsigned socket_count;
+    struct child_socket
+        sockets[CHILD_LISTENERS_MAX]; /* one per listener, in the order of the configuration */
+    int will_table;                   /* memfd, read and write, bus.will_table bytes, sealed against
+                                         resizing; owned by the child module: map it */
+};
+
+/* Set by the role's main function before child_run(). All are called from the event loop; NULL: not wanted.
+ */
+struct child_handlers {
+    void *context;
+    /* A peer has (again) a process. Peers that run already are reported in the first loop turn. */
+    void (*peer_started)(void *context, unsigned slot, uint64_t incarnation);
+    /* The peer's process has ended and was reaped: nothing writes its lanes any more. */
+    void (*peer_died)(void *context, unsigned slot);
+    /* Called once. Say goodbye, then end the loop with child_end(). */
+    void (*stop)(void *context, enum child_stop reason);
+    /* A sibling is backed off: accept from its sockets and look after its will table until unadopt(). The
+       struct lives that long. */
+    void (*adopt)(void *context, const struct child_slot *adopted);
+    /* Its next process is about to start: let go of the sockets and unmap the table before this returns. */
+    void (*unadopt)(void *context, const struct child_slot *adopted);
+};
+
+struct config;
+
+struct child {
+    enum child_role role;
+    unsigned slot;        /* own */
+    unsigned workers;     /* slots 0 … workers-1 exist */
+    uint64_t incarnation; /* never used before by any process of this node */
+    uint8_t node_key[32]; /* the same in all children of this master: keyed_hash_init_from() */
+
+    struct config *config; /* owned by the child module */
+    struct bytes secrets;  /* what tls_material_serialize() made; read-only, locked, never dumped; gone after
+                              child_forget_secrets() */
+    struct event_base *base; /* owned by the child module */
+
+    void *counters_base;       /* all pages: counters_sum(counters_base, counters_pages, …) */
+    unsigned counters_pages;   /* one per worker, then the master's */
+    struct counters *counters; /* own page; gauges are reset already */
+
+    struct child_slot own;
+    struct bus_lane_descriptors
+        lanes[CHILD_SLOTS_MAX]; /* by peer slot; all -1 at [slot]. Open for the child's life */
+
+    struct child_handlers handlers;
+    struct child_private *private; /* of the child module */
+};
+
+/*
+ * What a child process does, from argv to its exit code (never returns to the caller's main by exit()):
+ * checklist, then the role's main function. The working directory is run_dir from here on: ipc paths in it
+ * are short and relative. SIGTERM, SIGINT, SIGHUP and SIGPIPE are ignored (the master speaks by the control
+ * socket).
+ */
+int child_main(enum child_role role, unsigned slot);
+
+/* Tells the master that this child serves. Call when the start-up of the role is done (also later, in the
+ * loop). */
+void child_ready(struct child *child);
+
+/* Runs the event loop until child_end(). The caller frees its own things afterwards and returns an exit code.
+ */
+void child_run(struct child *child);
+/* Ends the event loop after the current turn. */
+void child_end(struct child *child);
+
+/* Unmaps the key material; call when the TLS contexts are made. */
+void child_forget_secrets(struct child *child);
+
+#endif
