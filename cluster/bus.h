@@ -1,10 +1,10 @@
 /*
- * The bus of one process: its lanes to and from every peer, frames made of records, one frame per lane and loop
- * turn, applied exactly once and in order (BUS rules 1). Knows nothing of what the records mean: modules register
- * a handler per record type. No sockets (a carrier has them), no clock but shared/clock.h: runs in a simulation.
- * Every process but the master has one. Not thread-safe.
+ * The bus of one process: its lanes to and from every peer, frames made of records, one frame per lane and
+ * loop turn, applied exactly once and in order (BUS rules 1). Knows nothing of what the records mean: modules
+ * register a handler per record type. No sockets (a carrier has them), no clock but shared/clock.h: runs in a
+ * simulation. Every process but the master has one. Not thread-safe.
  *
- * A loop turn:   bus_receive()/bus_drain()  →  clients are read, records are put  →  bus_turn_end()  →  client
+ * A loop turn:   bus_receive()/bus_drain()  →  clients are read, records are put  →  bus_turn_end()  → client
  * sockets are flushed. What was put before bus_turn_end() (or bus_publish()) returned survives SIGKILL.
  */
 #ifndef CLUSTER_BUS_H
@@ -16,24 +16,24 @@
 
 #include <stdbool.h>
 
-#define BUS_PEERS_MAX 64
-#define BUS_FRAME_MAX 65536       /* bytes, header included */
-#define BUS_RECORD_MAX 60000      /* bytes of one record's body: fits a frame with its headers */
+#define BUS_PEERS_MAX  64
+#define BUS_FRAME_MAX  65536 /* bytes, header included */
+#define BUS_RECORD_MAX 60000 /* bytes of one record's body: fits a frame with its headers */
 
 /* Record types. The value is on the wire: never reuse one. */
 enum bus_record_type {
-    BUS_RECORD_PUBLICATION = 1,     /* acceptance.h: one whole publication */
-    BUS_RECORD_FRAGMENT = 2,        /* acceptance.h: part of a large one */
-    BUS_RECORD_COMPLETION = 3,      /* acceptance.h: ranges of identities that durable targets have */
-    BUS_RECORD_ROUTE = 10,          /* routes.h: add, remove, group counts */
-    BUS_RECORD_ROUTE_ACK = 11,      /* routes.h */
-    BUS_RECORD_STATE_REQUEST = 12,  /* routes.h: send me your full state */
-    BUS_RECORD_STATE_END = 13,      /* routes.h */
-    BUS_RECORD_CLAIM = 20,          /* claims.h: claim, answer, release, report, superseded (first byte says) */
-    BUS_RECORD_MOVE = 30,           /* session_move.h (first byte says) */
-    BUS_RECORD_MOVE_MARK = 31,      /* session_move.h */
-    BUS_RECORD_WILL = 40,           /* wills.h */
-    BUS_RECORD_RETAINED = 50,       /* retained message for a peer's full state */
+    BUS_RECORD_PUBLICATION = 1,    /* acceptance.h: one whole publication */
+    BUS_RECORD_FRAGMENT = 2,       /* acceptance.h: part of a large one */
+    BUS_RECORD_COMPLETION = 3,     /* acceptance.h: ranges of identities that durable targets have */
+    BUS_RECORD_ROUTE = 10,         /* routes.h: add, remove, group counts */
+    BUS_RECORD_ROUTE_ACK = 11,     /* routes.h */
+    BUS_RECORD_STATE_REQUEST = 12, /* routes.h: send me your full state */
+    BUS_RECORD_STATE_END = 13,     /* routes.h */
+    BUS_RECORD_CLAIM = 20,     /* claims.h: claim, answer, release, report, superseded (first byte says) */
+    BUS_RECORD_MOVE = 30,      /* session_move.h (first byte says) */
+    BUS_RECORD_MOVE_MARK = 31, /* session_move.h */
+    BUS_RECORD_WILL = 40,      /* wills.h */
+    BUS_RECORD_RETAINED = 50,  /* retained message for a peer's full state */
     BUS_RECORD_TYPES = 64,
 };
 
@@ -44,24 +44,25 @@ enum bus_peer_state {
 };
 
 struct bus_lane_descriptors { /* all borrowed until bus_new returns (it maps them) */
-    int out_ring;   /* this process writes frames and head */
-    int out_cursor; /* read-only: how far the peer has come */
-    int in_ring;    /* read-only */
-    int in_cursor;  /* this process writes */
+    int out_ring;             /* this process writes frames and head */
+    int out_cursor;           /* read-only: how far the peer has come */
+    int in_ring;              /* read-only */
+    int in_cursor;            /* this process writes */
 };
 
 struct bus_settings {
-    unsigned self;                      /* own peer index = own slot */
-    unsigned peers;                     /* how many there are, self included; index self has no lane */
-    struct publication_origin origin;   /* own */
+    unsigned self;                            /* own peer index = own slot */
+    unsigned peers;                           /* how many there are, self included; index self has no lane */
+    struct publication_origin origin;         /* own */
     const struct bus_lane_descriptors *lanes; /* [peers] */
-    struct counters *counters;          /* own page */
-    const char *quarantine;             /* folder for frames that were tried twice; NULL: dropped with an alarm */
-    struct bus_carrier *carrier;        /* borrowed; set later with bus_set_carrier if it needs the bus first */
+    struct counters *counters;                /* own page */
+    const char *quarantine;      /* folder for frames that were tried twice; NULL: dropped with an alarm */
+    struct bus_carrier *carrier; /* borrowed; set later with bus_set_carrier if it needs the bus first */
     void *context;
     /* What the operator must hear of (node/ logs it). */
     void (*alarm)(void *context, unsigned peer, const char *text);
-    /* A peer's full state is needed, or ours was asked for: routes, claims, retained (modules register below). */
+    /* A peer's full state is needed, or ours was asked for: routes, claims, retained (modules register
+     * below). */
 };
 
 struct bus;
@@ -81,8 +82,12 @@ uint64_t bus_next_sequence(struct bus *bus);
 uint64_t bus_stamp(struct bus *bus);
 void bus_stamp_heard(struct bus *bus, uint64_t stamp);
 
-/* Records out. ---------------------------------------------------------------------------------------------- */
-enum bus_room { BUS_ROOM_PUBLICATION, BUS_ROOM_CONTROL }; /* publications leave an eighth of the window free */
+/* Records out. ----------------------------------------------------------------------------------------------
+ */
+enum bus_room {
+    BUS_ROOM_PUBLICATION,
+    BUS_ROOM_CONTROL
+}; /* publications leave an eighth of the window free */
 
 /* Peers of the mask whose lane has no room for a record of `size` bytes now. Hot path: a few loads a peer. */
 uint64_t bus_full(struct bus *bus, uint64_t peers, size_t size, enum bus_room room);
@@ -92,20 +97,22 @@ uint64_t bus_full(struct bus *bus, uint64_t peers, size_t size, enum bus_room ro
  * before the next bus call. Hot path: no allocation, no syscall.
  */
 uint8_t *bus_put(struct bus *bus, unsigned peer, enum bus_record_type type, size_t size, enum bus_room room);
-/* Closes all open frames and publishes the heads: from here on they survive this process. Early flushes only. */
+/* Closes all open frames and publishes the heads: from here on they survive this process. Early flushes only.
+ */
 void bus_publish(struct bus *bus);
 /* As bus_publish, then hands the frames to the carrier. Before client sockets are flushed, once a turn. */
 void bus_turn_end(struct bus *bus);
 /* True if records were put since the last bus_publish(). */
 bool bus_unpublished(const struct bus *bus);
 
-/* Records in. ------------------------------------------------------------------------------------------------ */
+/* Records in.
+ * ------------------------------------------------------------------------------------------------ */
 struct bus_record {
-    unsigned peer;                   /* whose lane it came by */
+    unsigned peer;                    /* whose lane it came by */
     struct publication_origin origin; /* of that peer's incarnation that wrote it */
-    uint64_t offset;                 /* lane offset of its frame */
+    uint64_t offset;                  /* lane offset of its frame */
     enum bus_record_type type;
-    struct bytes body;               /* private copy, valid during the call; hostile: check everything */
+    struct bytes body; /* private copy, valid during the call; hostile: check everything */
 };
 /* STATUS_PROTOCOL: dropped and counted. */
 typedef enum status (*bus_handler)(void *context, const struct bus_record *record);
@@ -115,25 +122,33 @@ void bus_set_handler(struct bus *bus, enum bus_record_type type, bus_handler han
 void bus_receive(struct bus *bus, struct bytes message);
 /* Applies everything that the peers have published in their rings, now. */
 void bus_drain(struct bus *bus);
-/* Drains if it was last done half a second ago or earlier (the process was stopped): call between a socket read
-   and decoding [BUS 4]. Cheap. `now_us`: monotonic. */
+/* Drains if it was last done half a second ago or earlier (the process was stopped): call between a socket
+   read and decoding [BUS 4]. Cheap. `now_us`: monotonic. */
 void bus_drain_if_stale(struct bus *bus, uint64_t now_us);
-/* About every 50 ms: lanes whose head is ahead of the cursor for 100 ms are read in place; carriers retried. */
+/* About every 50 ms: lanes whose head is ahead of the cursor for 100 ms are read in place; carriers retried.
+ */
 void bus_tick(struct bus *bus);
+/* True while lanes that were found full are waited for: call bus_poll every 1-2 ms then, so that `room` comes
+   soon (cursors in shared memory wake nobody). A couple of loads. */
+bool bus_wants_poll(const struct bus *bus);
+/* Looks only at the lanes that are waited for. bus_tick does it too. */
+void bus_poll(struct bus *bus);
 /* The carrier can take something for this peer again. */
 void bus_carrier_ready(struct bus *bus, unsigned peer);
 
-/* Peers come and go (the master says so, after waitpid). -------------------------------------------------------- */
+/* Peers come and go (the master says so, after waitpid).
+ * -------------------------------------------------------- */
 void bus_peer_started(struct bus *bus, unsigned peer, struct publication_origin origin);
 /* Reads the dead peer's ring to its head first, then tells the watchers. */
 void bus_peer_died(struct bus *bus, unsigned peer);
 
 struct bus_watcher { /* modules that must know; all members may be NULL */
     void *context;
-    void (*started)(void *context, unsigned peer); /* a new incarnation: nothing of the old one holds any more */
+    void (*started)(
+        void *context, unsigned peer); /* a new incarnation: nothing of the old one holds any more */
     void (*died)(void *context, unsigned peer);
-    void (*turn_applied)(void *context);           /* after a batch of records was applied */
-    void (*room)(void *context, unsigned peer);    /* a lane that was found full has room again */
+    void (*turn_applied)(void *context);               /* after a batch of records was applied */
+    void (*room)(void *context, unsigned peer);        /* a lane that was found full has room again */
     void (*out_of_step)(void *context, unsigned peer); /* full state must be exchanged with this peer */
     void (*tick)(void *context);
 };
