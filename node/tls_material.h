@@ -1,0 +1,48 @@
+/*
+ * Keys, certificates and CA files of all ssl listeners of a node: read and checked by the master (also by
+ * `shoald --check`), handed to the workers as one block of bytes in a sealed memfd, and made into SSL_CTXs
+ * there. Holds private keys in the clear: whatever is freed is wiped first, nothing of it is ever logged.
+ * Opens files in the master only; never touches a socket.
+ */
+#ifndef NODE_TLS_MATERIAL_H
+#define NODE_TLS_MATERIAL_H
+
+#include "shared/bytes.h"
+#include "shared/config.h"
+#include "shared/status.h"
+#include "shared/tls_context.h"
+
+struct tls_material;
+
+/*
+ * Master: reads and checks the files of every ssl listener, and draws the ticket keys of the node. A file
+ * that is wrong is an entry in `errors` (file, JSON path, plain words), all of them at once: does not parse,
+ * key and certificate do not match, chain not linked, not yet valid or expired, CA file empty, listener
+ * settings (ciphers) that OpenSSL refuses, a handshake in memory that fails in one of the versions.
+ * Certificates that end within TLS_MATERIAL_WARN_DAYS are warnings. STATUS_INVALID: there was at least one
+ * error; STATUS_SYSTEM: no random bytes, no memory.
+ */
+#define TLS_MATERIAL_WARN_DAYS 14
+enum status tls_material_load(const struct config *config, struct tls_material **ret_material,
+    struct config_errors *errors) CHECK_RESULT;
+/* Wipes and frees; accepts a pointer to NULL. */
+void tls_material_free(struct tls_material **material);
+
+/* True if there is any ssl listener: without one the block is there all the same, and small. */
+bool tls_material_any(const struct tls_material *material);
+
+/* Master: everything as one block (see tls_material.c for the format), to give to tls_material_wipe(). */
+enum status tls_material_serialize(
+    const struct tls_material *material, uint8_t **ret_block, size_t *ret_size) CHECK_RESULT;
+/* Wipes and frees a block; nulls the pointer. */
+void tls_material_wipe(uint8_t **block, size_t size);
+
+/*
+ * Worker: the context of an ssl listener of `config` (index in config->listeners), out of the block. The
+ * context copies what it needs: the block may go afterwards. STATUS_PROTOCOL: the block is not what serialize
+ * wrote; STATUS_INVALID as tls_context_new(). `error` (TLS_ERROR_SIZE bytes) says what on any failure.
+ */
+enum status tls_material_context(struct bytes block, const struct config *config, size_t listener,
+    SSL_CTX **ret_context, char *error) CHECK_RESULT;
+
+#endif
