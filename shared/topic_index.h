@@ -45,8 +45,7 @@ struct topic_filter {
     struct topic_group *groups; /* singly linked by `next`, NULL: none */
     void *owner_data;           /* free for the routes module (own announcement); an entry with owner_data set
                                    stays alive even with no subscription and no peer */
-    /* private to topic_index.c: position in the tree, text (see topic_filter_text) */
-    struct topic_index_node *node;
+    struct topic_index_node *node; /* private to the index: its place in the tree, NULL for an exact filter */
 };
 
 struct topic_group {
@@ -75,7 +74,7 @@ enum status topic_index_acquire(
     struct topic_index *index, struct bytes filter, struct topic_filter **ret_filter) CHECK_RESULT;
 /* The entry if there is one, else NULL. */
 struct topic_filter *topic_index_find(const struct topic_index *index, struct bytes filter);
-/* Frees the entry (and empty groups of it) if nothing holds it. */
+/* Frees empty groups of the entry, and the entry if nothing holds it. */
 void topic_index_release(struct topic_index *index, struct topic_filter *filter);
 /* Finds or makes a group below a filter's entry. */
 enum status topic_index_group(struct topic_index *index, struct topic_filter *filter, struct bytes name,
@@ -87,16 +86,19 @@ enum status topic_index_insert(struct topic_index *index, struct topic_filter *f
 /* Removes in O(1), whatever the number of subscriptions of the filter; releases the entry if it is empty. */
 void topic_index_remove(struct topic_index *index, struct subscription *subscription);
 
-/* Sets or clears a peer's interest. */
+/*
+ * Sets or clears a peer's interest. Clearing does not release: the caller still has the pointer and calls
+ * topic_index_release() when it is done with it. The same for a group's 0 members.
+ */
 void topic_index_set_peer(
     struct topic_index *index, struct topic_filter *filter, unsigned peer, bool durable);
 void topic_index_clear_peer(struct topic_index *index, struct topic_filter *filter, unsigned peer);
 enum status topic_index_set_group_peer(
     struct topic_index *index, struct topic_group *group, unsigned peer, uint32_t members) CHECK_RESULT;
-/* Clears one peer everywhere (it died). Cost: by the number of entries in the index. */
+/* Clears one peer everywhere (it died) and releases. Cost: by the number of entries in the index. */
 void topic_index_drop_peer(struct topic_index *index, unsigned peer);
 
-/* A match: the filters whose entries match, in no order; valid until the index changes. */
+/* A match: the filters whose entries match, in no order; valid until the index changes or matches again. */
 struct topic_match {
     struct topic_filter **filters; /* owned by the index, reused by the next match */
     uint32_t count;
@@ -104,7 +106,7 @@ struct topic_match {
 
 /*
  * All entries whose filter matches a valid topic name. Filters that begin with a wildcard do not match topics
- * that begin with '$' [MQTT-4.7.2-1]. Allocates only when more filters match than ever before.
+ * that begin with '$' [MQTT-4.7.2-1]. Allocates nothing: room was made when the filters came. Hot.
  */
 struct topic_match topic_index_match(struct topic_index *index, struct bytes topic);
 
@@ -114,6 +116,19 @@ size_t topic_filter_text(const struct topic_filter *filter, char *to, size_t siz
 /* Visits every entry; the visitor must not change the index. */
 void topic_index_visit(
     struct topic_index *index, void (*visit)(void *context, struct topic_filter *filter), void *context);
+
+/*
+ * The same in pages, between which the index may change: an entry that is there from the first page to the
+ * last is visited once or more, never not at all. (Entries made meanwhile may be missed.) The first cursor is
+ * TOPIC_INDEX_CURSOR_START; each call visits at most `budget` entries and returns the next call's cursor, 0
+ * after the last page. The cursor is a plain value: a walk needs no end.
+ */
+#define TOPIC_INDEX_CURSOR_START UINT32_MAX
+uint32_t topic_index_visit_page(struct topic_index *index, uint32_t cursor, uint32_t budget,
+    void (*visit)(void *context, struct topic_filter *filter), void *context) CHECK_RESULT;
+/* topic_index_drop_peer() in such pages. The peer must not announce anew before the last page. */
+uint32_t topic_index_drop_peer_page(
+    struct topic_index *index, unsigned peer, uint32_t cursor, uint32_t budget) CHECK_RESULT;
 
 /* Entries there are, and bytes of heap that the index takes. */
 size_t topic_index_entries(const struct topic_index *index);
