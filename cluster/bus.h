@@ -11,14 +11,13 @@
 #define CLUSTER_BUS_H
 
 #include "shared/bus_carrier.h"
+#include "shared/bus_frame.h"
 #include "shared/counters.h"
 #include "shared/publication.h"
 
 #include <stdbool.h>
 
-#define BUS_PEERS_MAX  64
-#define BUS_FRAME_MAX  65536 /* bytes, header included */
-#define BUS_RECORD_MAX 60000 /* bytes of one record's body: fits a frame with its headers */
+#define BUS_PEERS_MAX 64
 
 /* Record types. The value is on the wire: never reuse one. */
 enum bus_record_type {
@@ -136,8 +135,11 @@ void bus_poll(struct bus *bus);
 /* The carrier can take something for this peer again. */
 void bus_carrier_ready(struct bus *bus, unsigned peer);
 
-/* Peers come and go (the master says so, after waitpid).
- * -------------------------------------------------------- */
+/*
+ * Peers come and go; the master says so, after waitpid.
+ * Incarnations of a slot grow. What an incarnation has written before it is announced here waits in its ring
+ * until it is: a process is told of all live peers when it starts, then it drains.
+ */
 void bus_peer_started(struct bus *bus, unsigned peer, struct publication_origin origin);
 /* Reads the dead peer's ring to its head first, then tells the watchers. */
 void bus_peer_died(struct bus *bus, unsigned peer);
@@ -151,6 +153,7 @@ struct bus_watcher { /* modules that must know; all members may be NULL */
     void (*room)(void *context, unsigned peer);        /* a lane that was found full has room again */
     void (*out_of_step)(void *context, unsigned peer); /* full state must be exchanged with this peer */
     void (*tick)(void *context);
+    void (*turn_ending)(void *context); /* first thing in bus_turn_end(): last records of this turn */
 };
 void bus_watch(struct bus *bus, const struct bus_watcher *watcher);
 
@@ -162,6 +165,8 @@ struct bus_lane_figures {
     uint64_t lost_acknowledged;
     bool out_of_step;
 };
+void bus_count_dropped_qos0(struct bus *bus, unsigned peer); /* acceptance.h counts here */
+void bus_count_lost(struct bus *bus, unsigned peer);
 void bus_figures(const struct bus *bus, unsigned peer, struct bus_lane_figures *ret_figures);
 
 #endif

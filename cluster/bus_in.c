@@ -1,0 +1,191 @@
+/*
+ * Records in: a frame is applied if its offset is the lane's cursor, dropped if it lies below; everything
+ * else is read from the ring in place. Whatever a peer wrote: a frame is dropped, a lane is skipped, nothing
+ * faults.
+ */
+#include "cluster/bus_state.h"
+
+#include "shared/clock.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* How long a head may be ahead of a cursor before the carrier is no longer waited for. */
+#define STALE_US 100000
+/* A process that has not read its rings for so long was perhaps stopped [BUS rules 4]. */
+#define DRAIN_US 500000
+
+/* cursor := head, and both sides exchange their full state. */
+static void give_up_ring(struct bus *bus, unsigned peer)
+{
+    bus->counters->bus_frames_bad++;
+    bus->counters->bus_out_of_step++;
+    bus_lane_in_skip(&bus->peers[peer].in);
+    bus->resync |= bus_bit(peer);
+    bus_alarm(bus, peer, "the lane from it is corrupt: what it held is lost, full state will be exchanged");
+}
+
+/* A frame that ended its receiver twice: kept for whoever looks into it, and never tried again. */
+static void quarantine(struct bus *bus, unsigned peer, struct bytes frame, uint64_t offset)
+{
+    bus->counters->bus_frames_bad++;
+    if (bus->quarantine == NULL) {
+        bus_alarm(bus, peer, "a frame from it was begun twice and not finished: dropped");
+        return;
+    }
+    char path[4096];
+    snprintf(path, sizeof path, "%s/lane-%u-%u-%" PRIu64 ".frame", bus->quarantine, peer, bus->self, offset);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool kept = fd >= 0 && write(fd, frame.data, frame.size) == (ssize_t)frame.size;
+    if (fd >= 0)
+        close(fd);
+    bus_alarm(bus, peer, "a frame from it was begun twice and not finished: %s %s",
+        kept ? "set aside as" : "dropped, could not be written to", path);
+}
+
+static void apply_record(struct bus *bus, const struct bus_record *record)
+{
+    const struct bus_handler_entry *entry = &bus->handlers[(unsigned)record->type % BUS_RECORD_TYPES];
+    if (record->type >= BUS_RECORD_TYPES || entry->handle == NULL ||
+        entry->handle(entry->context, record) != STATUS_OK)
+        bus->counters->bus_frames_bad++;
+}
+
+static void apply_records(struct bus *bus, unsigned peer, const struct bus_frame *frame, struct bytes rest)
+{
+    struct bus_record record = {.peer = peer, .origin = frame->origin, .offset = frame->offset};
+    for (;;) {
+        uint8_t type;
+        enum status status = bus_record_next(&rest, &type, &record.body);
+        if (status == STATUS_PROTOCOL)
+            bus->counters->bus_frames_bad++;
+        if (status != STATUS_OK)
+            return;
+        record.type = (enum bus_record_type)type;
+        apply_record(bus, &record);
+    }
+}
+
+/* Applies the frame at the lane's cursor; `bytes` is private and checked. */
+static void apply_frame(struct bus *bus, unsigned peer, const struct bus_frame *frame, const uint8_t *bytes)
+{
+    struct bus_lane_in *lane = &bus->peers[peer].in;
+    if (bus_lane_in_try(lane)) {
+        bus->applying = true;
+        apply_records(
+            bus, peer, frame, bytes_of(bytes + BUS_FRAME_HEADER_SIZE, frame->length - BUS_FRAME_HEADER_SIZE));
+        bus->applying = false;
+        bus->applied = true;
+        bus->counters->bus_frames_received++;
+    } else {
+        quarantine(bus, peer, bytes_of(bytes, frame->length), frame->offset);
+    }
+    bus_lane_in_pass(lane, frame->offset + bus_frame_stride(frame->length));
+}
+
+/*
+ * A frame may be there before the master has told us that its writer lives: it waits in the ring until then,
+ * since `started` clears what an earlier incarnation had said. (Incarnations grow.)
+ */
+static bool held(const struct bus *bus, unsigned peer, const struct bus_frame *frame)
+{
+    return (bus->live & bus_bit(peer)) == 0 ||
+           frame->origin.incarnation > bus->peers[peer].origin.incarnation;
+}
+
+void bus_read_ring(struct bus *bus, unsigned peer)
+{
+    struct bus_lane_in *lane = &bus->peers[peer].in;
+    uint64_t head;
+    if (!bus_lane_in_head(lane, &head)) {
+        give_up_ring(bus, peer);
+        return;
+    }
+    for (;;) {
+        struct bus_frame frame;
+        enum status status = bus_lane_in_copy(lane, head, bus->scratch, &frame);
+        if (status == STATUS_NOT_FOUND)
+            return;
+        if (status != STATUS_OK || frame.origin.slot != peer) {
+            give_up_ring(bus, peer);
+            return;
+        }
+        if (held(bus, peer, &frame))
+            return;
+        apply_frame(bus, peer, &frame, bus->scratch);
+    }
+}
+
+/* One frame of a message; `bytes` starts with it. */
+static void receive_frame(struct bus *bus, const struct bus_frame *frame, const uint8_t *bytes)
+{
+    unsigned peer = frame->origin.slot;
+    if (peer >= bus->count || (bus->mapped & bus_bit(peer)) == 0) {
+        bus->counters->bus_frames_bad++;
+        return;
+    }
+    struct bus_lane_in *lane = &bus->peers[peer].in;
+    uint64_t head;
+    bool sane = bus_lane_in_head(lane, &head);
+    if (held(bus, peer, frame) || (sane && frame->offset < lane->cursor))
+        return;
+    if (!sane || frame->offset > lane->cursor || frame->offset + bus_frame_stride(frame->length) > head ||
+        !bus_frame_intact(bytes_of(bytes, frame->length))) {
+        bus->counters->bus_gaps++;
+        bus_read_ring(bus, peer);
+        return;
+    }
+    apply_frame(bus, peer, frame, bytes);
+}
+
+void bus_receive(struct bus *bus, struct bytes message)
+{
+    if (bus->applying)
+        return;
+    while (message.size > 0) {
+        struct bus_frame frame;
+        if (bus_frame_parse(message, &frame) != STATUS_OK) {
+            bus->counters->bus_frames_bad++;
+            break;
+        }
+        receive_frame(bus, &frame, message.data);
+        size_t stride = bus_frame_stride(frame.length);
+        if (stride > message.size)
+            stride = message.size;
+        message.data += stride;
+        message.size -= stride;
+    }
+    bus_settle(bus);
+}
+
+void bus_drain(struct bus *bus)
+{
+    if (bus->applying)
+        return;
+    bus->drained_us = clock_monotonic_us();
+    bus_for_each_peer(bus->mapped, peer) bus_read_ring(bus, peer);
+    bus_settle(bus);
+}
+
+void bus_drain_if_stale(struct bus *bus, uint64_t now_us)
+{
+    if (now_us - bus->drained_us >= DRAIN_US)
+        bus_drain(bus);
+}
+
+void bus_in_tick(struct bus *bus, uint64_t now_us)
+{
+    bus_for_each_peer(bus->mapped, peer)
+    {
+        struct bus_lane_in *lane = &bus->peers[peer].in;
+        /* Heals our own page, should anything have scribbled over it: the sender waits for it. */
+        if (bus_window_load(lane->window.cursor) != lane->cursor)
+            bus_lane_in_pass(lane, lane->cursor);
+        if (!bus_lane_in_stale(lane, now_us, STALE_US))
+            continue;
+        bus->counters->bus_gaps++;
+        bus_read_ring(bus, peer);
+    }
+}
