@@ -183,7 +183,7 @@ struct mqtt_publish {
     uint32_t message_expiry_s;
     bool payload_is_utf8; /* Payload Format Indicator 1 (the payload itself is not checked by the decoder) */
     struct bytes topic;   /* empty when an alias stands for it */
-    struct bytes properties; /* encoded, all of them; see mqtt_publish_forward_properties() */
+    struct bytes properties; /* encoded, all of them; see mqtt_properties_forward() */
     struct bytes response_topic;
     bool properties_forward_as_they_are; /* no Topic Alias and no Message Expiry in `properties` */
     uint32_t user_properties;
@@ -240,5 +240,8 @@ struct mqtt_suback {
 
 const char *mqtt_type_text(uint8_t type);
 const char *mqtt_reason_text(uint8_t reason);
+
+/* True if the specification lists the reason code for this packet type. */
+bool mqtt_reason_allowed(uint8_t type, uint8_t reason);
 
 #endif
