@@ -1,0 +1,1 @@
+"""The end-to-end test framework: brokers, clients and tools. Nothing here knows a single test."""
