@@ -1,0 +1,215 @@
+/* Leaves and directory of the retained table's order. Worker process; pure. */
+#include "shared/retained_order.h"
+
+#include "shared/heap_size.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+static struct retained_key key_of(const struct retained_entry *entry);
+static uint32_t row_of(const struct retained_order *order, const struct retained_key *key);
+static uint32_t place_in(const struct retained_leaf *leaf, const struct retained_key *key);
+static enum status add_row(
+    struct retained_order *order, uint32_t row, struct retained_entry *const *entries, uint32_t count);
+static enum status split(struct retained_order *order, struct retained_place *place);
+static void drop_row(struct retained_order *order, uint32_t row);
+static void merge(struct retained_order *order, uint32_t row);
+
+enum status retained_order_insert(struct retained_order *order, struct retained_entry *entry)
+{
+    struct retained_key key = key_of(entry);
+    if (order->count == 0) {
+        order->version++;
+        return add_row(order, 0, &entry, 1);
+    }
+    struct retained_place place = {.row = row_of(order, &key)};
+    struct retained_leaf *leaf = order->rows[place.row].leaf;
+    place.at = place_in(leaf, &key);
+    assert(place.at == leaf->count || retained_order_compare(leaf->entries[place.at], &key) > 0);
+    if (leaf->count == RETAINED_LEAF_MAX) {
+        enum status status = split(order, &place);
+        if (status != STATUS_OK)
+            return status;
+        leaf = order->rows[place.row].leaf;
+    }
+    memmove(leaf->entries + place.at + 1, leaf->entries + place.at,
+        (leaf->count - place.at) * sizeof(struct retained_entry *));
+    leaf->entries[place.at] = entry;
+    leaf->count++;
+    order->rows[place.row].first = leaf->entries[0];
+    order->version++;
+    return STATUS_OK;
+}
+
+void retained_order_remove(struct retained_order *order, struct retained_entry *entry)
+{
+    struct retained_key key = key_of(entry);
+    uint32_t row = row_of(order, &key);
+    struct retained_leaf *leaf = order->rows[row].leaf;
+    uint32_t at = place_in(leaf, &key);
+    assert(at < leaf->count && leaf->entries[at] == entry);
+    order->version++;
+    leaf->count--;
+    if (leaf->count == 0) {
+        drop_row(order, row);
+        return;
+    }
+    memmove(leaf->entries + at, leaf->entries + at + 1, (leaf->count - at) * sizeof(struct retained_entry *));
+    order->rows[row].first = leaf->entries[0];
+    if (leaf->count < RETAINED_LEAF_MAX / 4) {
+        merge(order, row);
+        if (row > 0)
+            merge(order, row - 1);
+    }
+}
+
+void retained_order_done(struct retained_order *order)
+{
+    for (uint32_t row = 0; row < order->count; row++)
+        free(order->rows[row].leaf);
+    free(order->rows);
+    *order = (struct retained_order){0};
+}
+
+size_t retained_order_memory(const struct retained_order *order)
+{
+    return order->count * heap_size(sizeof(struct retained_leaf)) +
+           order->capacity * sizeof(struct retained_order_row);
+}
+
+struct retained_place retained_order_seek(const struct retained_order *order, const struct retained_key *key)
+{
+    if (order->count == 0)
+        return (struct retained_place){0};
+    uint32_t row = row_of(order, key);
+    const struct retained_leaf *leaf = order->rows[row].leaf;
+    uint32_t at = place_in(leaf, key);
+    return at < leaf->count ? (struct retained_place){row, at} : (struct retained_place){row + 1, 0};
+}
+
+struct retained_entry *retained_order_at(const struct retained_order *order, struct retained_place place)
+{
+    return place.row < order->count ? order->rows[place.row].leaf->entries[place.at] : NULL;
+}
+
+struct retained_place retained_order_next(const struct retained_order *order, struct retained_place place)
+{
+    assert(place.row < order->count);
+    if (place.at + 1 < order->rows[place.row].leaf->count)
+        return (struct retained_place){place.row, place.at + 1};
+    return (struct retained_place){place.row + 1, 0};
+}
+
+int retained_order_compare(const struct retained_entry *entry, const struct retained_key *key)
+{
+    size_t size = entry->topic_size;
+    size_t head = size < key->head.size ? size : key->head.size;
+    int order = head > 0 ? memcmp(entry->topic, key->head.data, head) : 0;
+    if (order != 0)
+        return order;
+    if (head < key->head.size)
+        return -1;
+    size_t rest = size - head;
+    size_t tail = rest < key->tail.size ? rest : key->tail.size;
+    order = tail > 0 ? memcmp(entry->topic + head, key->tail.data, tail) : 0;
+    if (order != 0)
+        return order;
+    return rest < key->tail.size ? -1 : rest > key->tail.size;
+}
+
+static struct retained_key key_of(const struct retained_entry *entry)
+{
+    return (struct retained_key){.head = bytes_of(entry->topic, entry->topic_size)};
+}
+
+/* The last row whose first entry is not behind the key; row 0 for a key before all. */
+static uint32_t row_of(const struct retained_order *order, const struct retained_key *key)
+{
+    uint32_t low = 0;
+    uint32_t high = order->count;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (retained_order_compare(order->rows[middle].first, key) <= 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Where in the leaf the first entry is that is not below the key; leaf->count: none. */
+static uint32_t place_in(const struct retained_leaf *leaf, const struct retained_key *key)
+{
+    uint32_t low = 0;
+    uint32_t high = leaf->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (retained_order_compare(leaf->entries[middle], key) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Puts a new leaf with these entries before `row`. */
+static enum status add_row(
+    struct retained_order *order, uint32_t row, struct retained_entry *const *entries, uint32_t count)
+{
+    if (order->count == order->capacity) {
+        uint32_t capacity = order->capacity == 0 ? 4 : order->capacity * 2;
+        struct retained_order_row *rows = realloc(order->rows, capacity * sizeof *rows);
+        if (rows == NULL)
+            return STATUS_NO_MEMORY;
+        order->rows = rows;
+        order->capacity = capacity;
+    }
+    struct retained_leaf *leaf = malloc(sizeof *leaf);
+    if (leaf == NULL)
+        return STATUS_NO_MEMORY;
+    leaf->count = count;
+    memcpy(leaf->entries, entries, count * sizeof(struct retained_entry *));
+    memmove(order->rows + row + 1, order->rows + row, (order->count - row) * sizeof *order->rows);
+    order->rows[row] = (struct retained_order_row){leaf, leaf->entries[0]};
+    order->count++;
+    return STATUS_OK;
+}
+
+/*
+ * Makes room in the full leaf at *place, which is corrected. Half of it goes to a new leaf, but only the last
+ * entry when the new one comes behind all: topics that come in order fill their leaves.
+ */
+static enum status split(struct retained_order *order, struct retained_place *place)
+{
+    struct retained_leaf *leaf = order->rows[place->row].leaf;
+    bool last = place->row + 1 == order->count && place->at == leaf->count;
+    uint32_t kept = last ? leaf->count - 1 : leaf->count / 2;
+    enum status status = add_row(order, place->row + 1, leaf->entries + kept, leaf->count - kept);
+    if (status != STATUS_OK)
+        return status;
+    leaf->count = kept;
+    if (place->at > kept)
+        *place = (struct retained_place){place->row + 1, place->at - kept};
+    return STATUS_OK;
+}
+
+static void drop_row(struct retained_order *order, uint32_t row)
+{
+    free(order->rows[row].leaf);
+    order->count--;
+    memmove(order->rows + row, order->rows + row + 1, (order->count - row) * sizeof *order->rows);
+}
+
+/* Takes the next row's leaf into this one if the two leave some room. */
+static void merge(struct retained_order *order, uint32_t row)
+{
+    if (row + 1 >= order->count)
+        return;
+    struct retained_leaf *leaf = order->rows[row].leaf;
+    const struct retained_leaf *next = order->rows[row + 1].leaf;
+    if (leaf->count + next->count > RETAINED_LEAF_MAX / 4 * 3)
+        return;
+    memcpy(leaf->entries + leaf->count, next->entries, next->count * sizeof(struct retained_entry *));
+    leaf->count += next->count;
+    drop_row(order, row + 1);
+}
