@@ -1,0 +1,25 @@
+/*
+ * Addresses in the configuration: where a listener binds and whom its access rules let in. Literal addresses
+ * only: a name would need a resolver, which may block and may answer differently tomorrow. Pure functions.
+ */
+#ifndef SHARED_CONFIG_ADDRESS_H
+#define SHARED_CONFIG_ADDRESS_H
+
+#include "shared/config.h"
+
+/* "8883", "0.0.0.0:8883", "[::1]:8883". Fills everything but `text`. STATUS_INVALID. */
+enum status config_bind_parse(const char *text, struct config_bind *ret_bind) CHECK_RESULT;
+
+/* True if both would take the same connections: same port, and addresses that meet. */
+bool config_bind_overlaps(const struct config_bind *a, const struct config_bind *b);
+
+/* True if only this machine can connect. */
+bool config_bind_is_loopback(const struct config_bind *bind);
+
+/* "allow all", "deny 10.0.0.0/8", "allow ::1". STATUS_INVALID. */
+enum status config_access_rule_parse(const char *text, struct config_access_rule *ret_rule) CHECK_RESULT;
+
+#define CONFIG_ACCESS_RULE_TEXT_MAX 64
+void config_access_rule_format(const struct config_access_rule *rule, char to[CONFIG_ACCESS_RULE_TEXT_MAX]);
+
+#endif

@@ -1,0 +1,171 @@
+/*
+ * Checks of the configuration as a whole. Runs after all single values are parsed, also when some were wrong
+ * (defaults stand in for them), so that one run shows everything. Binds nothing, resolves no host.
+ */
+#include "shared/config_check.h"
+
+#include "shared/config_address.h"
+#include "shared/config_path.h"
+#include "shared/cpu_count.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static void derive_node(struct config *config)
+{
+    if (config->node.workers == 0) {
+        unsigned cpus = cpu_count();
+        config->node.workers = cpus < CONFIG_WORKERS_MAX ? cpus : CONFIG_WORKERS_MAX;
+    }
+    if (config->node.run_dir == NULL && config->node.data_dir != NULL) {
+        config->node.run_dir = config_path_join(config->node.data_dir, "run");
+        assert(config->node.run_dir != NULL);
+    }
+}
+
+static void check_user(const struct config_context *context, const char *user)
+{
+    if (context->handed || geteuid() != 0 || user == NULL)
+        return;
+    errno = 0;
+    if (getpwnam(user) == NULL)
+        config_complain(context, "node.user",
+            "found \"%s\", which is no user of this system%s%s; allowed: a user", user, errno ? ": " : "",
+            errno ? strerror(errno) : "");
+}
+
+static void check_node(const struct config_context *context, const struct config *config)
+{
+    const char *run_dir = config->node.run_dir;
+    if (run_dir != NULL && strlen(run_dir) > CONFIG_RUN_DIR_MAX)
+        config_complain(context, "node.run_dir",
+            "found %s, which has %zu bytes; allowed: at most %d, since the addresses of the sockets in it "
+            "are short",
+            run_dir, strlen(run_dir), CONFIG_RUN_DIR_MAX);
+    check_user(context, config->node.user);
+}
+
+static void check_limits(const struct config_context *context, const struct config *config)
+{
+    size_t window = config->bus.window;
+    if ((window & (window - 1)) != 0)
+        config_complain(context, "bus.window",
+            "found %zu; allowed: a power of two, such as \"512KiB\" or \"1MiB\"", window);
+    if (config->mqtt.max_queued_bytes < config->mqtt.max_packet_size)
+        config_complain(context, "mqtt.max_queued_bytes",
+            "found %zu; allowed: at least mqtt.max_packet_size, %zu, or a large message could never wait",
+            config->mqtt.max_queued_bytes, config->mqtt.max_packet_size);
+}
+
+/* One listener ----------------------------------------------------------------------------------------------
+ */
+
+/* Complains under a key of the listener. */
+#define COMPLAIN(context, listener, name, ...)                                                               \
+    do {                                                                                                     \
+        char path[CONFIG_PATH_TEXT_MAX];                                                                     \
+        snprintf(path, sizeof path, "listeners.%s.%s", (listener)->key, name);                               \
+        config_complain(context, path, __VA_ARGS__);                                                         \
+    } while (0)
+
+static void check_access(const struct config_context *context, const struct config_listener *listener)
+{
+    for (size_t i = 0; i < listener->access.count; i++)
+        if (listener->access.rules[i].allow)
+            return;
+    COMPLAIN(context, listener, "access",
+        "no rule allows anybody; allowed: at least one \"allow …\", such as \"allow all\" as the last rule");
+}
+
+static void check_client_certificates(
+    const struct config_context *context, const struct config_listener *listener)
+{
+    const struct config_tls *tls = &listener->tls;
+    bool peer = tls->verify == CONFIG_VERIFY_PEER;
+    if (peer && tls->cacertfile == NULL)
+        COMPLAIN(context, listener, "verify",
+            "\"verify_peer\" needs cacertfile, the certificates that clients' certificates are checked "
+            "against");
+    if (!peer && tls->fail_if_no_peer_cert)
+        COMPLAIN(context, listener, "fail_if_no_peer_cert",
+            "true needs \"verify\": \"verify_peer\", since clients are not asked for a certificate "
+            "otherwise");
+    if (!peer && tls->peer_cert_as_username != CONFIG_PEER_CERT_NONE)
+        COMPLAIN(context, listener, "peer_cert_as_username",
+            "needs \"verify\": \"verify_peer\", since an unchecked certificate proves nothing");
+    if (!peer && tls->peer_cert_as_clientid != CONFIG_PEER_CERT_NONE)
+        COMPLAIN(context, listener, "peer_cert_as_clientid",
+            "needs \"verify\": \"verify_peer\", since an unchecked certificate proves nothing");
+}
+
+static void check_tls(const struct config_context *context, const struct config_listener *listener)
+{
+    const struct config_tls *tls = &listener->tls;
+    check_client_certificates(context, listener);
+    if (tls->password != NULL && tls->password_file != NULL)
+        COMPLAIN(context, listener, "password_file", "password is given too; allowed: one of them");
+    if (tls->ciphers != NULL && !(tls->versions & CONFIG_TLS_1_2))
+        COMPLAIN(context, listener, "ciphers",
+            "has no effect without \"tlsv1.2\" in versions; TLS 1.3 takes ciphersuites");
+    if (tls->ciphersuites != NULL && !(tls->versions & CONFIG_TLS_1_3))
+        COMPLAIN(context, listener, "ciphersuites",
+            "has no effect without \"tlsv1.3\" in versions; TLS 1.2 takes ciphers");
+}
+
+/* A listener that lets in nobody at all is probably a surprise. */
+static void warn_of_closed_door(
+    const struct config_context *context, const struct config *config, const struct config_listener *listener)
+{
+    char path[CONFIG_PATH_TEXT_MAX];
+    if (config_listener_allows_anonymous(config, listener) ||
+        listener->tls.peer_cert_as_username != CONFIG_PEER_CERT_NONE)
+        return;
+    snprintf(path, sizeof path, "listeners.%s", listener->key);
+    config_warn(context, path,
+        "every client will be refused, since none can prove who it is here; set auth.allow_anonymous to "
+        "true, or "
+        "have clients show certificates (verify_peer, and fail_if_no_peer_cert or peer_cert_as_username)");
+}
+
+static void check_listener(
+    const struct config_context *context, const struct config *config, const struct config_listener *listener)
+{
+    check_access(context, listener);
+    if (listener->type == CONFIG_LISTENER_SSL)
+        check_tls(context, listener);
+    if (!context->handed && listener->bind.text != NULL)
+        warn_of_closed_door(context, config, listener);
+}
+
+static void check_listeners(const struct config_context *context, const struct config *config)
+{
+    if (config->listener_count == 0)
+        config_complain(context, "listeners", "none found; allowed: at least one tcp:NAME or ssl:NAME");
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        check_listener(context, config, listener);
+        for (size_t j = 0; j < i; j++) {
+            const struct config_listener *other = &config->listeners[j];
+            if (listener->bind.text == NULL || other->bind.text == NULL ||
+                !config_bind_overlaps(&listener->bind, &other->bind))
+                continue;
+            COMPLAIN(context, listener, "bind",
+                "found \"%s\", which takes the same connections as \"%s\" of listeners.%s; allowed: another "
+                "port "
+                "or address",
+                listener->bind.text, other->bind.text, other->key);
+        }
+    }
+}
+
+void config_check(const struct config_context *context, struct config *config)
+{
+    derive_node(config);
+    check_node(context, config);
+    check_limits(context, config);
+    check_listeners(context, config);
+}

@@ -1,0 +1,38 @@
+/*
+ * What one load of a configuration carries through its steps: where the text came from, where its paths start
+ * and what was found wrong. Lives on config_load()'s stack. Inside the configuration modules only.
+ */
+#ifndef SHARED_CONFIG_CONTEXT_H
+#define SHARED_CONFIG_CONTEXT_H
+
+#include "shared/config.h"
+
+#define CONFIG_PATH_TEXT_MAX 512 /* a JSON path in messages; longer ones are cut */
+
+struct config_context {
+    const char *file; /* borrowed; absolute name for messages */
+    const char *text; /* borrowed; the JSON, to find lines in; NULL: not known (yet) */
+    size_t size;
+    const char *base;             /* borrowed; absolute folder that relative paths start from */
+    bool handed;                  /* from the master: files and users were looked at already */
+    struct config_errors *errors; /* borrowed */
+};
+
+/* Adds "FILE:LINE: PATH: " and the formatted text to the errors. `path` may be "": the file as a whole. */
+void config_complain(const struct config_context *context, const char *path, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The same as a warning: the configuration loads. */
+void config_warn(const struct config_context *context, const char *path, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The same with a line that is known, 0 for none, for a text that is not JSON (yet). */
+void config_complain_line(const struct config_context *context, unsigned line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void config_warn_line(const struct config_context *context, unsigned line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Errors proper, without the warnings. */
+size_t config_errors_failures(const struct config_errors *errors);
+
+#endif

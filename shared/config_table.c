@@ -1,0 +1,228 @@
+/*
+ * The configuration's keys: one row each with type, range, default, field and documentation. Data only; every
+ * process has it, nobody changes it. Limits carry their reason in the row's text or beside it.
+ */
+#include "shared/config_table.h"
+
+#include "shared/config.h"
+
+#include <string.h>
+
+#define FIELD(field)    offsetof(struct config, field)
+#define LISTENER(field) offsetof(struct config_listener, field)
+#define KIB             1024.0
+#define MIB             (1024.0 * 1024)
+#define HOUR_MS         3600000.0
+#define DAY_S           86400.0
+#define MQTT_PACKET_MAX 268435455.0 /* the largest remaining length [MQTT-1.5.5] */
+
+static const struct config_choice workers_words[] = {{"auto", 0}, {NULL, 0}};
+
+static const struct config_choice anonymous_words[] = {
+    {"auto", CONFIG_ANONYMOUS_AUTO},
+    {"true", CONFIG_ANONYMOUS_YES},
+    {"false", CONFIG_ANONYMOUS_NO},
+    {NULL, 0},
+};
+
+static const struct config_choice verify_words[] = {
+    {"verify_none", CONFIG_VERIFY_NONE},
+    {"verify_peer", CONFIG_VERIFY_PEER},
+    {NULL, 0},
+};
+
+static const struct config_choice version_words[] = {
+    {"tlsv1.2", CONFIG_TLS_1_2},
+    {"tlsv1.3", CONFIG_TLS_1_3},
+    {NULL, 0},
+};
+
+static const struct config_choice peer_cert_words[] = {
+    {"none", CONFIG_PEER_CERT_NONE},
+    {"cn", CONFIG_PEER_CERT_CN},
+    {"dn", CONFIG_PEER_CERT_DN},
+    {"crt", CONFIG_PEER_CERT_CRT},
+    {NULL, 0},
+};
+
+static const struct config_choice carrier_words[] = {{"nanomsg", CONFIG_CARRIER_NANOMSG}, {NULL, 0}};
+
+static const struct config_choice level_words[] = {
+    {"error", LOG_LEVEL_ERROR},
+    {"warning", LOG_LEVEL_WARNING},
+    {"notice", LOG_LEVEL_NOTICE},
+    {"info", LOG_LEVEL_INFO},
+    {"debug", LOG_LEVEL_DEBUG},
+    {NULL, 0},
+};
+
+static const struct config_choice format_words[] = {
+    {"text", LOG_FORMAT_TEXT},
+    {"json", LOG_FORMAT_JSON},
+    {NULL, 0},
+};
+
+const struct config_section config_sections[] = {
+    {"node", "The node: its name, its processes, its folders."},
+    {"listeners", "Where clients connect: one object per listener, named tcp:NAME or ssl:NAME."},
+    {"mqtt", "What the protocol allows, and what one client may cost."},
+    {"bus", "The bus between the processes of the node."},
+    {"session", "Who owns a client identifier."},
+    {"auth", "Who may connect."},
+    {"log", "Log lines, which go to standard error."},
+    {NULL, NULL},
+};
+
+/* clang-format off */
+const struct config_row config_table[] = {
+    /* The node. */
+    {"node.name", CONFIG_TYPE_NAME, FIELD(node.name), "\"n1\"", 1, CONFIG_NAME_MAX, NULL, false,
+     "Name of the node in log lines, status and $SYS topics."},
+    {"node.workers", CONFIG_TYPE_INTEGER, FIELD(node.workers), "\"auto\"", 1, CONFIG_WORKERS_MAX, workers_words,
+     false, "Worker processes. \"auto\": as many as CPUs that affinity and control group quota really give."},
+    {"node.data_dir", CONFIG_TYPE_FOLDER, FIELD(node.data_dir), "\"data\"", 0, 0, NULL, false,
+     "Folder of what outlives the node."},
+    {"node.run_dir", CONFIG_TYPE_FOLDER, FIELD(node.run_dir), NULL, 0, 0, NULL, false,
+     "Folder of the control socket and the bus's sockets, at most 80 bytes long when absolute. "
+     "Absent: the folder `run` in data_dir."},
+    {"node.user", CONFIG_TYPE_STRING, FIELD(node.user), "\"nobody\"", 1, 256, NULL, false,
+     "User that the workers run as when the node is started by root; ignored otherwise."},
+
+    /* All listeners. */
+    {"listeners.*.bind", CONFIG_TYPE_BIND, LISTENER(bind), NULL, 0, 0, NULL, true,
+     "Address and port. A port alone serves IPv4 and IPv6."},
+    {"listeners.*.max_connections", CONFIG_TYPE_INTEGER, LISTENER(max_connections), "1000000", 1, 100e6, NULL,
+     false, "Connections of this listener, all workers together; more are closed at once."},
+    {"listeners.*.backlog", CONFIG_TYPE_INTEGER, LISTENER(backlog), "1024", 1, 65535, NULL, false,
+     "Connections that wait for a worker to accept them, per worker; the system may allow less."},
+    {"listeners.*.nodelay", CONFIG_TYPE_BOOL, LISTENER(nodelay), "true", 0, 0, NULL, false,
+     "TCP_NODELAY: small packets leave at once."},
+    {"listeners.*.sndbuf", CONFIG_TYPE_SIZE, LISTENER(sndbuf), "0", 0, 64 * MIB, NULL, false,
+     "The socket's send buffer; 0 leaves it to the system."},
+    {"listeners.*.recbuf", CONFIG_TYPE_SIZE, LISTENER(recbuf), "0", 0, 64 * MIB, NULL, false,
+     "The socket's receive buffer; 0 leaves it to the system."},
+    {"listeners.*.connect_timeout", CONFIG_TYPE_MS, LISTENER(connect_timeout_ms), "\"10s\"", 100, HOUR_MS, NULL,
+     false, "The whole CONNECT packet must have come by then, counted from the end of the handshake."},
+    {"listeners.*.tcp_keepalive", CONFIG_TYPE_SECONDS, LISTENER(tcp_keepalive_s), "\"60s\"", 0, 32767, NULL, false,
+     "Silence after which TCP probes whether the peer is still there; 0 never."},
+    {"listeners.*.tcp_user_timeout", CONFIG_TYPE_MS, LISTENER(tcp_user_timeout_ms), "\"60s\"", 0, HOUR_MS, NULL,
+     false, "A connection ends when the peer has not acknowledged sent bytes for this long; 0 leaves it to the "
+     "system."},
+    {"listeners.*.access", CONFIG_TYPE_ACCESS, LISTENER(access), "[\"allow all\"]", 0, 0, NULL, false,
+     "Whose connections are accepted. The first rule that fits the peer's address decides; none fits: refused."},
+
+    /* TLS listeners. */
+    {"listeners.ssl:*.keyfile", CONFIG_TYPE_FILE, LISTENER(tls.keyfile), NULL, 0, 0, NULL, true,
+     "The server's private key, PEM, RSA or EC, possibly encrypted."},
+    {"listeners.ssl:*.certfile", CONFIG_TYPE_FILE, LISTENER(tls.certfile), NULL, 0, 0, NULL, true,
+     "The server's certificate, PEM, followed by the intermediate certificates of its chain."},
+    {"listeners.ssl:*.cacertfile", CONFIG_TYPE_FILE, LISTENER(tls.cacertfile), NULL, 0, 0, NULL, false,
+     "The CA certificates, PEM, that sign the clients' certificates. Needed for verify_peer."},
+    {"listeners.ssl:*.password", CONFIG_TYPE_STRING, LISTENER(tls.password), NULL, 1, 1023, NULL, false,
+     "Password of an encrypted keyfile."},
+    {"listeners.ssl:*.password_file", CONFIG_TYPE_FILE, LISTENER(tls.password_file), NULL, 0, 0, NULL, false,
+     "File whose first line is the password of an encrypted keyfile."},
+    {"listeners.ssl:*.verify", CONFIG_TYPE_CHOICE, LISTENER(tls.verify), "\"verify_none\"", 0, 0, verify_words,
+     false, "verify_peer: clients are asked for a certificate, and one that they send must be valid."},
+    {"listeners.ssl:*.fail_if_no_peer_cert", CONFIG_TYPE_BOOL, LISTENER(tls.fail_if_no_peer_cert), "false", 0, 0,
+     NULL, false, "With verify_peer: clients without a certificate are refused."},
+    {"listeners.ssl:*.versions", CONFIG_TYPE_CHOICE_LIST, LISTENER(tls.versions), "[\"tlsv1.2\", \"tlsv1.3\"]",
+     0, 0, version_words, false, "Protocol versions."},
+    {"listeners.ssl:*.ciphers", CONFIG_TYPE_STRING, LISTENER(tls.ciphers), NULL, 1, 4096, NULL, false,
+     "TLS 1.2 ciphers in OpenSSL's notation (names joined by colons). Absent: OpenSSL's default."},
+    {"listeners.ssl:*.ciphersuites", CONFIG_TYPE_STRING, LISTENER(tls.ciphersuites), NULL, 1, 4096, NULL, false,
+     "TLS 1.3 cipher suites, names joined by colons. Absent: OpenSSL's default."},
+    {"listeners.ssl:*.honor_cipher_order", CONFIG_TYPE_BOOL, LISTENER(tls.honor_cipher_order), "true", 0, 0, NULL,
+     false, "The server's order of ciphers counts, not the client's."},
+    {"listeners.ssl:*.depth", CONFIG_TYPE_INTEGER, LISTENER(tls.depth), "10", 0, 100, NULL, false,
+     "Intermediate certificates allowed between a client's certificate and its CA."},
+    {"listeners.ssl:*.handshake_timeout", CONFIG_TYPE_MS, LISTENER(tls.handshake_timeout_ms), "\"15s\"", 100,
+     HOUR_MS, NULL, false, "The TLS handshake must be complete by then."},
+    {"listeners.ssl:*.peer_cert_as_username", CONFIG_TYPE_CHOICE, LISTENER(tls.peer_cert_as_username), "\"none\"",
+     0, 0, peer_cert_words, false, "What of the client's certificate becomes its username: the subject's common "
+     "name (cn), the whole subject (dn) or the SHA-256 fingerprint (crt). Needs verify_peer."},
+    {"listeners.ssl:*.peer_cert_as_clientid", CONFIG_TYPE_CHOICE, LISTENER(tls.peer_cert_as_clientid), "\"none\"",
+     0, 0, peer_cert_words, false, "The same for its client identifier."},
+
+    /* MQTT. */
+    {"mqtt.max_packet_size", CONFIG_TYPE_SIZE, FIELD(mqtt.max_packet_size), "\"1MB\"", KIB, MQTT_PACKET_MAX, NULL,
+     false, "Largest packet that a client may send; told to version 5 clients."},
+    {"mqtt.receive_maximum", CONFIG_TYPE_INTEGER, FIELD(mqtt.receive_maximum), "100", 1, 65535, NULL, false,
+     "QoS 1 and 2 publications that a version 5 client may have in flight to the server."},
+    {"mqtt.max_inflight", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_inflight), "32", 1, 65535, NULL, false,
+     "QoS 1 and 2 deliveries to one client that wait for its acknowledgement; a version 5 client may ask for less."},
+    {"mqtt.max_awaiting_rel", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_awaiting_rel), "100", 1, 65535, NULL, false,
+     "QoS 2 publications of one version 3 client that wait for its PUBREL."},
+    {"mqtt.max_qos", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_qos), "2", 0, 2, NULL, false,
+     "Highest QoS that clients may publish with and are granted."},
+    {"mqtt.retain_available", CONFIG_TYPE_BOOL, FIELD(mqtt.retain_available), "true", 0, 0, NULL, false,
+     "Clients may publish retained messages."},
+    {"mqtt.wildcard_subscription", CONFIG_TYPE_BOOL, FIELD(mqtt.wildcard_subscription), "true", 0, 0, NULL, false,
+     "Clients may subscribe with + and #."},
+    {"mqtt.max_topic_levels", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_topic_levels), "128", 1, 65535, NULL, false,
+     "Levels of a topic name or filter."},
+    {"mqtt.max_topic_alias", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_topic_alias), "16", 0, 65535, NULL, false,
+     "Topic aliases that a version 5 client may set on its connection; 0 none."},
+    {"mqtt.max_clientid_length", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_clientid_length), "1024", 23, 65535, NULL,
+     false, "Bytes of a client identifier; every server must take 23."},
+    {"mqtt.max_subscriptions", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_subscriptions), "10000", 0, 100e6, NULL, false,
+     "Subscriptions of one session; 0 no limit."},
+    {"mqtt.max_queued_messages", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_queued_messages), "1000", 1, 100e6, NULL,
+     false, "Messages that wait for one session, beyond those in flight."},
+    {"mqtt.max_queued_bytes", CONFIG_TYPE_SIZE, FIELD(mqtt.max_queued_bytes), "\"16MB\"", KIB, 1024 * 1024 * MIB,
+     NULL, false, "Bytes of the messages that wait for one session; at least max_packet_size."},
+    {"mqtt.max_output_buffer", CONFIG_TYPE_SIZE, FIELD(mqtt.max_output_buffer), "\"1MB\"", 4 * KIB, 1024 * MIB,
+     NULL, false, "Unsent bytes of one connection above which QoS 0 messages for it are dropped."},
+    {"mqtt.keepalive_max", CONFIG_TYPE_SECONDS, FIELD(mqtt.keepalive_max_s), "0", 0, 65535, NULL, false,
+     "Longest keep-alive of version 5 clients; one that asks for more, or for none, is given this. 0 no limit."},
+    {"mqtt.keepalive_multiplier", CONFIG_TYPE_REAL, FIELD(mqtt.keepalive_multiplier), "1.5", 1, 10, NULL, false,
+     "A client is gone after its keep-alive times this without a packet."},
+    {"mqtt.session_expiry_max", CONFIG_TYPE_SECONDS, FIELD(mqtt.session_expiry_max_s), "\"7d\"", 0, 4294967295.0,
+     NULL, false, "Longest session expiry of version 5 clients; told to those that ask for more."},
+    {"mqtt.session_expiry_v3", CONFIG_TYPE_SECONDS, FIELD(mqtt.session_expiry_v3_s), "\"2h\"", 0, 4294967295.0,
+     NULL, false, "How long the session of a version 3 client without clean session outlives its connection."},
+    {"mqtt.tombstones", CONFIG_TYPE_SECONDS, FIELD(mqtt.tombstones_s), "\"1h\"", 10, 365 * DAY_S, NULL, false,
+     "How long the deletion of a retained message is remembered, so that no late copy brings it back."},
+
+    /* Bus, sessions, access, log. */
+    {"bus.window", CONFIG_TYPE_SIZE, FIELD(bus.window), "\"1MiB\"", 128 * KIB, 256 * MIB, NULL, false,
+     "Window of each lane between two processes: what may be under way to one that is stopped or slow. A power of "
+     "two."},
+    {"bus.stall_timeout", CONFIG_TYPE_MS, FIELD(bus.stall_timeout_ms), "\"5s\"", 100, 60000, NULL, false,
+     "How long a full lane holds up the publishers that need it before its messages are dropped and counted."},
+    {"bus.carrier", CONFIG_TYPE_CHOICE, FIELD(bus.carrier), "\"nanomsg\"", 0, 0, carrier_words, false,
+     "What carries the frames."},
+    {"bus.will_table", CONFIG_TYPE_SIZE, FIELD(bus.will_table), "\"16MiB\"", 256 * KIB, 1024 * MIB, NULL, false,
+     "Memory per worker for the wills of its clients, which outlive it."},
+    {"session.claim_timeout", CONFIG_TYPE_MS, FIELD(session.claim_timeout_ms), "\"1s\"", 50, 60000, NULL, false,
+     "How long a CONNECT waits for another process that may hold the session and does not answer."},
+    {"auth.allow_anonymous", CONFIG_TYPE_CHOICE, FIELD(auth.allow_anonymous), "\"auto\"", 0, 0, anonymous_words,
+     false, "Clients without credentials are let in. \"auto\": only by listeners on a loopback address and by those "
+     "with fail_if_no_peer_cert."},
+    {"log.level", CONFIG_TYPE_CHOICE, FIELD(log.level), "\"info\"", 0, 0, level_words, false,
+     "Lines of this level and graver ones are written."},
+    {"log.format", CONFIG_TYPE_CHOICE, FIELD(log.format), "\"text\"", 0, 0, format_words, false,
+     "Lines for people, or one JSON object per line."},
+};
+/* clang-format on */
+
+const size_t config_table_size = sizeof config_table / sizeof *config_table;
+
+enum config_scope config_row_scope(const struct config_row *row)
+{
+    if (strncmp(row->path, "listeners.ssl:*.", 16) == 0)
+        return CONFIG_SCOPE_SSL;
+    if (strncmp(row->path, "listeners.*.", 12) == 0)
+        return CONFIG_SCOPE_LISTENER;
+    return CONFIG_SCOPE_NODE;
+}
+
+size_t config_row_section_size(const struct config_row *row)
+{
+    return strcspn(row->path, ".");
+}
+
+const char *config_row_key(const struct config_row *row)
+{
+    return strrchr(row->path, '.') + 1;
+}
