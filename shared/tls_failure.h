@@ -47,6 +47,9 @@ struct tls_failure {
 void tls_failure_set(struct tls_failure *failure, enum tls_failure_cause cause, const char *detail_format,
     ...) __attribute__((format(printf, 3, 4)));
 
+/* From a callback of OpenSSL (printf): what the next tls_failure_from_ssl() adds to its detail. */
+void tls_failure_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* Reads and empties the thread's OpenSSL error queue after a call on `ssl` failed. `errno_value` counts when
    the queue is empty; 0 and an empty queue: the client has gone. */
 void tls_failure_from_ssl(struct tls_failure *failure, SSL *ssl, int errno_value);

@@ -23,7 +23,7 @@
 
 /* The room that a caller of transport_read must offer at least, and the room with which it reads best (a
    recv() of 64 KiB and one TLS record that was half there before). Offer the latter. */
-#define TRANSPORT_READ_MIN  ((size_t)20 * 1024)
+#define TRANSPORT_READ_MIN  ((size_t)34 * 1024)
 #define TRANSPORT_READ_BEST ((size_t)81 * 1024)
 
 /* How long the caller drains after transport_shutdown before it closes all the same. */
@@ -46,7 +46,9 @@ struct transport {
     struct transport_rest *output;     /* owned: ciphertext that the kernel did not take, or NULL */
     struct transport_rest *input;      /* owned: ciphertext received before it could be used, or NULL */
     int fd;                            /* owned */
-    uint8_t state;
+    uint16_t error;                    /* errno of the last failed system call */
+    uint8_t state;                     /* of transport_tls.c */
+    uint8_t cause;                     /* enum tls_failure_cause of what ended it */
 };
 
 /* Both take the non-blocking, connected socket `fd` (on failure it stays the caller's). */
