@@ -130,6 +130,11 @@ uint64_t bus_next_sequence(struct bus *bus)
     return ++bus->sequence;
 }
 
+struct counters *bus_counters(struct bus *bus)
+{
+    return bus->counters;
+}
+
 /* 48 bits of milliseconds, 16 bits of counter; a counter that overflows borrows from the future. */
 uint64_t bus_stamp(struct bus *bus)
 {

@@ -103,6 +103,12 @@ void bus_publish(struct bus *bus);
 void bus_turn_end(struct bus *bus);
 /* True if records were put since the last bus_publish(). */
 bool bus_unpublished(const struct bus *bus);
+/* Bytes of the lane's window that the peer has not applied yet (its cursor is read anew), and all of them. */
+uint64_t bus_used(struct bus *bus, unsigned peer);
+uint64_t bus_window_of(const struct bus *bus, unsigned peer);
+/* `room` is called for each of these peers once half of its window is free, at the next poll at the earliest.
+ */
+void bus_wait_room(struct bus *bus, uint64_t peers);
 
 /* Records in.
  * ------------------------------------------------------------------------------------------------ */
@@ -156,6 +162,10 @@ struct bus_watcher { /* modules that must know; all members may be NULL */
     void (*turn_ending)(void *context); /* first thing in bus_turn_end(): last records of this turn */
 };
 void bus_watch(struct bus *bus, const struct bus_watcher *watcher);
+
+/* For modules on top: the own page, and what the operator must hear of. */
+struct counters *bus_counters(struct bus *bus);
+void bus_alarm(struct bus *bus, unsigned peer, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* For `shoalctl status` and metrics. */
 struct bus_lane_figures {

@@ -42,6 +42,22 @@ uint64_t bus_full(struct bus *bus, uint64_t peers, size_t size, enum bus_room ro
     return full;
 }
 
+uint64_t bus_used(struct bus *bus, unsigned peer)
+{
+    reload(bus, peer);
+    return bus_lane_out_used(&bus->peers[peer].out);
+}
+
+uint64_t bus_window_of(const struct bus *bus, unsigned peer)
+{
+    return peer < bus->count ? bus->peers[peer].out.window.size : 0;
+}
+
+void bus_wait_room(struct bus *bus, uint64_t peers)
+{
+    bus->waiting |= peers & bus->live;
+}
+
 /* Nothing more is kept for a peer that could not be told something it must know (BUS rules 1, room). */
 static void lose_step(struct bus *bus, unsigned peer)
 {

@@ -69,9 +69,6 @@ static inline uint64_t bus_bit(unsigned peer)
     for (uint64_t left_ = (mask); left_ != 0; left_ &= left_ - 1)                                            \
         for (unsigned peer = (unsigned)__builtin_ctzll(left_), once_ = 1; once_; once_ = 0)
 
-/* Tells the operator. */
-void bus_alarm(struct bus *bus, unsigned peer, const char *format, ...) __attribute__((format(printf, 3, 4)));
-
 /* Tells the watchers what has become due: resync, turn_applied. Not while a handler runs. */
 void bus_settle(struct bus *bus);
 

@@ -18,8 +18,8 @@ struct bus_carrier {
 
 struct bus_carrier_ops {
     /*
-     * Hands over a run of whole frames (at most 64 KiB), copied before it returns. STATUS_AGAIN: not taken now;
-     * the carrier calls bus_carrier_ready(bus, peer) when it is worth another try.
+     * Hands over a run of whole frames (at most 64 KiB), copied before it returns. STATUS_AGAIN: not taken
+     * now; the carrier calls bus_carrier_ready(bus, peer) when it is worth another try.
      */
     enum status (*send)(struct bus_carrier *carrier, unsigned peer, struct bytes frames);
     void (*free)(struct bus_carrier **carrier);
