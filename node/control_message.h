@@ -1,0 +1,67 @@
+/*
+ * The messages between the master and a child, and their encoding: version, type, size, then the type's
+ * fields in the order of one table. Pure: no socket. What does not decode exactly is STATUS_PROTOCOL; the
+ * master restarts the child that sent it, a child ends.
+ */
+#ifndef NODE_CONTROL_MESSAGE_H
+#define NODE_CONTROL_MESSAGE_H
+
+#include "node/child_descriptors.h"
+#include "shared/bytes.h"
+#include "shared/config.h"
+#include "shared/status.h"
+
+#define CONTROL_VERSION         1
+#define CONTROL_SIZE_MAX        128 /* bytes of one encoded message */
+#define CONTROL_DESCRIPTORS_MAX (SLOT_FD_FIRST_SOCKET + CONFIG_LISTENERS_MAX)
+
+enum control_type {
+    /* master → child: the start-up, in this order */
+    CONTROL_START = 1,    /* role, slot, workers, listeners, drop, uid, gid, incarnation, node_key */
+    CONTROL_OWN_SLOT = 2, /* slot */
+    CONTROL_LANE = 3,     /* slot: the peer */
+    CONTROL_BEGIN = 4,    /* the last one: nothing; CONTROL_PEER_STARTED may stand before it */
+    /* master → child: while it runs */
+    CONTROL_PEER_STARTED = 10, /* slot, incarnation */
+    CONTROL_PEER_DIED = 11,    /* slot */
+    CONTROL_ADOPT = 12,        /* slot */
+    CONTROL_UNADOPT = 13,      /* slot; wants CONTROL_UNADOPTED */
+    CONTROL_PING = 14,         /* number; wants CONTROL_PONG */
+    CONTROL_STOP = 15,         /* say goodbye and exit */
+    /* child → master */
+    CONTROL_READY = 30,     /* serves */
+    CONTROL_PONG = 31,      /* number of the ping */
+    CONTROL_UNADOPTED = 32, /* slot */
+    CONTROL_TYPES = 33,
+};
+
+struct control_message {
+    enum control_type type;
+    uint16_t role; /* enum child_role */
+    uint16_t slot;
+    uint16_t workers;
+    uint16_t listeners;
+    uint16_t drop; /* 1: become uid and gid */
+    uint32_t uid;
+    uint32_t gid;
+    uint64_t incarnation;
+    uint64_t number;
+    uint8_t node_key[32];
+    unsigned descriptor_count;
+    int descriptors[CONTROL_DESCRIPTORS_MAX]; /* borrowed when sent, owned by whoever received them */
+};
+
+/* Name for log lines; "unknown" for a type that is none. */
+const char *control_type_name(enum control_type type);
+
+/* Encodes what the type has (the rest of the struct is not looked at); returns the size. */
+size_t control_encode(const struct control_message *message, uint8_t to[CONTROL_SIZE_MAX]);
+
+/*
+ * Decodes; fields that the type lacks are 0. The caller has put the descriptors that came along into
+ * `descriptors`: a number of them that the type cannot have is STATUS_PROTOCOL, too.
+ */
+enum status control_decode(struct bytes bytes, const int *descriptors, unsigned descriptor_count,
+    struct control_message *ret_message) CHECK_RESULT;
+
+#endif
