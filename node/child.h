@@ -12,6 +12,7 @@
 
 #include "cluster/bus.h"
 #include "shared/bytes.h"
+#include "shared/config.h"
 #include "shared/counters.h"
 #include "shared/status.h"
 
@@ -20,7 +21,7 @@
 #include <stdint.h>
 
 #define CHILD_SLOTS_MAX     BUS_PEERS_MAX /* workers of one node */
-#define CHILD_LISTENERS_MAX 64            /* listeners of one node */
+#define CHILD_LISTENERS_MAX CONFIG_LISTENERS_MAX
 
 /* How long a child may take to end after child_handlers.stop; the child module ends the process by itself
  * then. */
@@ -69,8 +70,6 @@ struct child_handlers {
     void (*unadopt)(void *context, const struct child_slot *adopted);
 };
 
-struct config;
-
 struct child {
     enum child_role role;
     unsigned slot;        /* own */
@@ -78,9 +77,9 @@ struct child {
     uint64_t incarnation; /* never used before by any process of this node */
     uint8_t node_key[32]; /* the same in all children of this master: keyed_hash_init_from() */
 
-    struct config *config; /* owned by the child module */
-    struct bytes secrets;  /* what tls_material_serialize() made; read-only, locked, never dumped; gone after
-                              child_forget_secrets() */
+    const struct config *config; /* owned by the child module */
+    struct bytes secrets; /* what tls_material_serialize() made; read-only, locked, never dumped; gone after
+                             child_forget_secrets() */
     struct event_base *base; /* owned by the child module */
 
     void *counters_base;       /* all pages: counters_sum(counters_base, counters_pages, …) */

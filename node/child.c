@@ -1,0 +1,397 @@
+/*
+ * The start-up of a child as a checklist: take the descriptors, drop privileges, read the configuration, run
+ * the role. Runs in every child before its role; must never hold anything that its role does not need.
+ */
+#include "node/child.h"
+
+#include "node/child_private.h"
+#include "node/worker.h"
+#include "shared/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#define START_TIMEOUT_MS 10000
+
+static const struct role {
+    const char *name;
+    int (*run)(struct child *child);
+} roles[] = {
+    [CHILD_ROLE_WORKER] = {"worker", worker_main},
+};
+
+const char *child_role_name(enum child_role role)
+{
+    return roles[role].name;
+}
+
+bool child_role_from_name(const char *name, enum child_role *ret_role)
+{
+    for (unsigned i = 1; i < sizeof roles / sizeof *roles; i++) {
+        if (strcmp(roles[i].name, name) == 0) {
+            *ret_role = (enum child_role)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void close_descriptor(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* ---- signals --------------------------------------------------------------------------------------------
+ */
+
+/* A role that is stuck in its loop still ends in time. */
+static void on_deadline(int number)
+{
+    (void)number;
+    static const char text[] = "did not end in time: exits by itself\n";
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(CHILD_EXIT_LATE);
+    _exit(CHILD_EXIT_LATE);
+}
+
+void child_set_deadline(unsigned ms)
+{
+    const struct itimerval deadline = {
+        .it_value = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000) * 1000}};
+    setitimer(ITIMER_REAL, &deadline, NULL);
+}
+
+/* The kernel's word that the master is gone: comes even when the loop does not turn. */
+static void on_master_death(int number)
+{
+    (void)number;
+    child_set_deadline(CHILD_STOP_MASTER_GONE_MS);
+}
+
+static void set_up_signals(void)
+{
+    static const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGQUIT, SIGUSR2};
+    for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+        signal(ignored[i], SIG_IGN);
+    struct sigaction action = {.sa_handler = on_deadline, .sa_flags = SA_RESTART};
+    sigaction(SIGALRM, &action, NULL);
+    action.sa_handler = on_master_death;
+    sigaction(SIGUSR1, &action, NULL);
+}
+
+/* ---- taking what the master sends -----------------------------------------------------------------------
+ */
+
+static enum status receive_before(int fd, struct control_message *ret_message)
+{
+    struct pollfd wait = {.fd = fd, .events = POLLIN};
+    int ready;
+    do
+        ready = poll(&wait, 1, START_TIMEOUT_MS);
+    while (ready < 0 && errno == EINTR);
+    if (ready <= 0)
+        return ready == 0 ? STATUS_CLOSED : STATUS_SYSTEM;
+    return control_receive(fd, ret_message);
+}
+
+static bool start_fits(const struct child *child, const struct control_message *start)
+{
+    return start->type == CONTROL_START && start->role == child->role && start->slot == child->slot &&
+           start->workers >= 1 && start->workers <= CHILD_SLOTS_MAX && start->slot < start->workers &&
+           start->listeners <= CHILD_LISTENERS_MAX;
+}
+
+static enum status take_start(struct child *child, struct control_message *start)
+{
+    enum status status = receive_before(CHILD_FD_CONTROL, start);
+    if (status != STATUS_OK)
+        return status;
+    if (!start_fits(child, start))
+        return STATUS_PROTOCOL;
+    child->workers = start->workers;
+    child->incarnation = start->incarnation;
+    memcpy(child->node_key, start->node_key, sizeof child->node_key);
+    child->private->listeners = start->listeners;
+    return STATUS_OK;
+}
+
+enum status child_slot_take(
+    const struct child *child, const struct control_message *message, struct child_slot *ret_slot)
+{
+    if (message->slot >= child->workers ||
+        message->descriptor_count != child->private->listeners + SLOT_FD_FIRST_SOCKET)
+        return STATUS_PROTOCOL;
+    ret_slot->slot = message->slot;
+    ret_slot->will_table = message->descriptors[SLOT_FD_WILL_TABLE];
+    ret_slot->socket_count = child->private->listeners;
+    for (unsigned i = 0; i < ret_slot->socket_count; i++)
+        ret_slot->sockets[i] =
+            (struct child_socket){.listener = i, .fd = message->descriptors[SLOT_FD_FIRST_SOCKET + i]};
+    return STATUS_OK;
+}
+
+void child_slot_close(struct child_slot *slot)
+{
+    for (unsigned i = 0; i < slot->socket_count; i++)
+        close_descriptor(&slot->sockets[i].fd);
+    close_descriptor(&slot->will_table);
+}
+
+static enum status take_lane(struct child *child, const struct control_message *message)
+{
+    if (message->slot >= child->workers || message->slot == child->slot)
+        return STATUS_PROTOCOL;
+    child->lanes[message->slot] =
+        (struct bus_lane_descriptors){.out_ring = message->descriptors[LANE_FD_OUT_RING],
+            .out_cursor = message->descriptors[LANE_FD_OUT_CURSOR],
+            .in_ring = message->descriptors[LANE_FD_IN_RING],
+            .in_cursor = message->descriptors[LANE_FD_IN_CURSOR]};
+    return STATUS_OK;
+}
+
+static enum status take_one(struct child *child, const struct control_message *message)
+{
+    switch (message->type) {
+    case CONTROL_OWN_SLOT:
+        return child_slot_take(child, message, &child->own);
+    case CONTROL_LANE:
+        return take_lane(child, message);
+    case CONTROL_PEER_STARTED:
+    case CONTROL_PEER_DIED:
+        return child_note_peer(child, message);
+    default:
+        return STATUS_PROTOCOL;
+    }
+}
+
+/* Everything up to BEGIN. */
+static enum status take_rest(struct child *child)
+{
+    for (;;) {
+        struct control_message message;
+        enum status status = receive_before(CHILD_FD_CONTROL, &message);
+        if (status != STATUS_OK)
+            return status;
+        if (message.type == CONTROL_BEGIN)
+            return STATUS_OK;
+        status = take_one(child, &message);
+        if (status != STATUS_OK)
+            return status;
+    }
+}
+
+/* ---- privileges -----------------------------------------------------------------------------------------
+ */
+
+static enum status drop_privileges(const struct control_message *start)
+{
+    if (start->drop != 0) {
+        gid_t gid = start->gid;
+        uid_t uid = start->uid;
+        if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
+            return STATUS_SYSTEM;
+        if (uid != 0 && setuid(0) == 0)
+            return STATUS_REFUSED; /* it must not be possible to come back */
+    }
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return STATUS_SYSTEM;
+    /* The leak checker of sanitizer builds traces its own process, which dumpable 0 forbids. */
+    if (prctl(PR_SET_DUMPABLE, CHILD_DUMPABLE, 0, 0, 0) != 0)
+        return STATUS_SYSTEM;
+    /* Changing credentials clears this, hence here. */
+    return prctl(PR_SET_PDEATHSIG, SIGUSR1, 0, 0, 0) == 0 ? STATUS_OK : STATUS_SYSTEM;
+}
+
+static void set_limits(void)
+{
+    const struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none); /* a core holds keys and clients' data */
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
+/* ---- configuration, secrets, counters --------------------------------------------------------------------
+ */
+
+/* Maps a whole memfd read-only; an empty one gives BYTES_NONE. */
+static enum status map_bytes(int fd, struct bytes *ret_bytes)
+{
+    struct stat info;
+    if (fstat(fd, &info) != 0)
+        return STATUS_SYSTEM;
+    if (info.st_size == 0) {
+        *ret_bytes = BYTES_NONE;
+        return STATUS_OK;
+    }
+    void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED)
+        return STATUS_SYSTEM;
+    *ret_bytes = bytes_of(data, (size_t)info.st_size);
+    return STATUS_OK;
+}
+
+static void unmap_bytes(struct bytes *bytes)
+{
+    if (bytes->size > 0)
+        munmap((void *)(uintptr_t)bytes->data, bytes->size);
+    *bytes = BYTES_NONE;
+}
+
+static enum status load_config(struct child *child, int fd)
+{
+    struct bytes text;
+    enum status status = map_bytes(fd, &text);
+    if (status != STATUS_OK)
+        return status;
+    struct config_errors errors = {0};
+    struct config *config = NULL;
+    status = config_load_handed((const char *)text.data, text.size, &config, &errors);
+    if (status != STATUS_OK)
+        config_errors_print(&errors, stderr);
+    config_errors_done(&errors);
+    unmap_bytes(&text);
+    child->config = child->private->config = config;
+    return status;
+}
+
+static enum status take_secrets(struct child *child, int fd)
+{
+    enum status status = map_bytes(fd, &child->secrets);
+    if (status != STATUS_OK || child->secrets.size == 0)
+        return status;
+    void *data = (void *)(uintptr_t)child->secrets.data;
+    madvise(data, child->secrets.size, MADV_DONTDUMP);
+    if (mlock(data, child->secrets.size) != 0)
+        log_warning("key material may be swapped out, since locking it failed: %s (raise the memlock limit)",
+            strerror(errno));
+    return STATUS_OK;
+}
+
+void child_forget_secrets(struct child *child)
+{
+    unmap_bytes(&child->secrets);
+}
+
+static enum status map_counters(struct child *child, int fd)
+{
+    child->counters_pages = child->workers + 1;
+    enum status status = counters_map(fd, child->counters_pages, &child->counters_base);
+    if (status != STATUS_OK)
+        return status;
+    child->counters = counters_page(child->counters_base, child->slot);
+    counters_reset_gauges(child->counters);
+    child->private->log_dropped_before = child->counters->log_dropped;
+    return STATUS_OK;
+}
+
+/* ---- the checklist --------------------------------------------------------------------------------------
+ */
+
+struct step {
+    const char *text;
+    enum status status;
+};
+
+static struct step start(struct child *child, struct control_message *message)
+{
+    enum status status;
+    if ((status = take_start(child, message)) != STATUS_OK)
+        return (struct step){"take its first message from the master", status};
+    child->private->lock = message->descriptors[START_FD_LOCK];
+    set_limits();
+    if (fchdir(message->descriptors[START_FD_RUN_DIR]) != 0)
+        return (struct step){"enter run_dir", STATUS_SYSTEM};
+    if ((status = drop_privileges(message)) != STATUS_OK)
+        return (struct step){"drop its privileges", status};
+    if ((status = take_rest(child)) != STATUS_OK)
+        return (struct step){"take its descriptors from the master", status};
+    if ((status = load_config(child, message->descriptors[START_FD_CONFIG])) != STATUS_OK)
+        return (struct step){"read the configuration that the master handed over", status};
+    log_configure(CHILD_FD_LOG, child->config->log.level, child->config->log.format, child->private->title);
+    if ((status = take_secrets(child, message->descriptors[START_FD_SECRETS])) != STATUS_OK)
+        return (struct step){"map the key material", status};
+    if ((status = map_counters(child, message->descriptors[START_FD_COUNTERS])) != STATUS_OK)
+        return (struct step){"map the counters", status};
+    if ((status = child_loop_open(child)) != STATUS_OK)
+        return (struct step){"make its event loop", status};
+    return (struct step){NULL, STATUS_OK};
+}
+
+static void finish(struct child *child)
+{
+    child_loop_close(child);
+    child_forget_secrets(child);
+    child_slot_close(&child->own);
+    for (unsigned peer = 0; peer < CHILD_SLOTS_MAX; peer++) {
+        struct bus_lane_descriptors *lane = &child->lanes[peer];
+        close_descriptor(&lane->out_ring);
+        close_descriptor(&lane->out_cursor);
+        close_descriptor(&lane->in_ring);
+        close_descriptor(&lane->in_cursor);
+    }
+    if (child->counters_base != NULL)
+        munmap(child->counters_base, (size_t)child->counters_pages * COUNTERS_PAGE_SIZE);
+    config_free(&child->private->config);
+    free(child->private);
+    free(child);
+}
+
+static struct child *child_new(enum child_role role, unsigned slot)
+{
+    struct child *child = calloc(1, sizeof *child);
+    struct child_private *private = calloc(1, sizeof *private);
+    if (child == NULL || private == NULL)
+        abort(); /* fixed and small */
+    child->private = private;
+    child->role = role;
+    child->slot = slot;
+    child->own.will_table = -1;
+    for (unsigned peer = 0; peer < CHILD_SLOTS_MAX; peer++)
+        child->lanes[peer] = (struct bus_lane_descriptors){-1, -1, -1, -1};
+    snprintf(private->title, sizeof private->title, "%s %u", child_role_name(role), slot);
+    return child;
+}
+
+int child_main(enum child_role role, unsigned slot)
+{
+    set_up_signals();
+    struct child *child = child_new(role, slot);
+    log_configure(CHILD_FD_LOG, LOG_LEVEL_NOTICE, LOG_FORMAT_TEXT, child->private->title);
+    struct control_message message = {0};
+    struct step failed = start(child, &message);
+    /* Mapped or entered by now; the lock stays open until this process ends. */
+    for (unsigned i = 0; i < message.descriptor_count; i++) {
+        if (i != START_FD_LOCK)
+            close(message.descriptors[i]);
+    }
+    int code;
+    if (failed.text == NULL) {
+        code = roles[role].run(child);
+    } else if (failed.status == STATUS_CLOSED) {
+        code = EXIT_SUCCESS; /* the master went away meanwhile */
+    } else {
+        log_error("cannot %s: %s%s%s", failed.text, status_text(failed.status),
+            failed.status == STATUS_SYSTEM ? ": " : "",
+            failed.status == STATUS_SYSTEM ? strerror(errno) : "");
+        code = CHILD_EXIT_START;
+    }
+    finish(child);
+    return code;
+}

@@ -1,0 +1,215 @@
+/*
+ * A child's side of the control socket while it runs: answers pings, passes on what happens to its siblings,
+ * and ends the child when the master says so or is gone. Never waits for the master.
+ */
+#include "node/child.h"
+
+#include "node/child_private.h"
+#include "shared/log.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+static void send_to_master(struct child *child, struct control_message message)
+{
+    enum status status = control_channel_send(&child->private->channel, &message);
+    if (status != STATUS_OK && status != STATUS_CLOSED) /* closed: on_closed tells */
+        log_warning("cannot send %s to the master: %s", control_type_name(message.type), status_text(status));
+}
+
+static void stop(struct child *child, enum child_stop reason)
+{
+    struct child_private *private = child->private;
+    child_set_deadline(reason == CHILD_STOP_SHUTDOWN ? CHILD_STOP_SHUTDOWN_MS : CHILD_STOP_MASTER_GONE_MS);
+    if (private->stopping)
+        return;
+    private->stopping = true;
+    if (child->handlers.stop != NULL)
+        child->handlers.stop(child->handlers.context, reason);
+    else
+        child_end(child);
+}
+
+static void on_ping(struct child *child, uint64_t number)
+{
+    child->counters->log_dropped = child->private->log_dropped_before + log_dropped();
+    send_to_master(child, (struct control_message){.type = CONTROL_PONG, .number = number});
+}
+
+enum status child_note_peer(struct child *child, const struct control_message *message)
+{
+    if (message->slot >= child->workers || message->slot == child->slot)
+        return STATUS_PROTOCOL;
+    child->private->peer_incarnations[message->slot] =
+        message->type == CONTROL_PEER_STARTED ? message->incarnation : 0;
+    return STATUS_OK;
+}
+
+static enum status on_peer(struct child *child, const struct control_message *message)
+{
+    enum status status = child_note_peer(child, message);
+    if (status != STATUS_OK || child->private->first_turn != NULL)
+        return status; /* the first turn will report it */
+    struct child_handlers *handlers = &child->handlers;
+    if (message->type == CONTROL_PEER_DIED && handlers->peer_died != NULL)
+        handlers->peer_died(handlers->context, message->slot);
+    if (message->type == CONTROL_PEER_STARTED && handlers->peer_started != NULL)
+        handlers->peer_started(handlers->context, message->slot, message->incarnation);
+    return STATUS_OK;
+}
+
+static enum status on_adopt(struct child *child, const struct control_message *message)
+{
+    struct child_slot *adopted = calloc(1, sizeof *adopted);
+    if (adopted == NULL)
+        return STATUS_NO_MEMORY;
+    enum status status = child_slot_take(child, message, adopted);
+    if (status == STATUS_OK &&
+        (adopted->slot == child->slot || child->private->adopted[adopted->slot] != NULL))
+        status = STATUS_PROTOCOL;
+    if (status != STATUS_OK) {
+        free(adopted);
+        return status;
+    }
+    child->private->adopted[adopted->slot] = adopted;
+    if (child->handlers.adopt != NULL)
+        child->handlers.adopt(child->handlers.context, adopted);
+    return STATUS_OK;
+}
+
+static void drop_adopted(struct child *child, unsigned slot)
+{
+    struct child_slot *adopted = child->private->adopted[slot];
+    child->private->adopted[slot] = NULL;
+    child_slot_close(adopted);
+    free(adopted);
+}
+
+static enum status on_unadopt(struct child *child, unsigned slot)
+{
+    if (slot >= child->workers)
+        return STATUS_PROTOCOL;
+    if (child->private->adopted[slot] != NULL) {
+        if (child->handlers.unadopt != NULL)
+            child->handlers.unadopt(child->handlers.context, child->private->adopted[slot]);
+        drop_adopted(child, slot);
+    }
+    send_to_master(child, (struct control_message){.type = CONTROL_UNADOPTED, .slot = (uint16_t)slot});
+    return STATUS_OK;
+}
+
+static enum status dispatch(struct child *child, const struct control_message *message)
+{
+    switch (message->type) {
+    case CONTROL_PING:
+        on_ping(child, message->number);
+        return STATUS_OK;
+    case CONTROL_STOP:
+        stop(child, CHILD_STOP_SHUTDOWN);
+        return STATUS_OK;
+    case CONTROL_PEER_STARTED:
+    case CONTROL_PEER_DIED:
+        return on_peer(child, message);
+    case CONTROL_ADOPT:
+        return on_adopt(child, message);
+    case CONTROL_UNADOPT:
+        return on_unadopt(child, message->slot);
+    default:
+        return STATUS_PROTOCOL;
+    }
+}
+
+static void on_message(void *context, const struct control_message *message)
+{
+    struct child *child = context;
+    enum status status = dispatch(child, message);
+    if (status == STATUS_OK)
+        return;
+    control_close_descriptors(message);
+    log_error("control message %s from the master: %s; ends", control_type_name(message->type),
+        status_text(status));
+    stop(child, CHILD_STOP_MASTER_GONE);
+}
+
+static void on_closed(void *context, enum status why)
+{
+    struct child *child = context;
+    log_notice("the master is gone (%s): says goodbye and ends", status_text(why));
+    stop(child, CHILD_STOP_MASTER_GONE);
+}
+
+/* The role has set its handlers by now: tell it who ran before it did. */
+static void on_first_turn(evutil_socket_t fd, short what, void *argument)
+{
+    (void)fd;
+    (void)what;
+    struct child *child = argument;
+    event_free(child->private->first_turn);
+    child->private->first_turn = NULL;
+    for (unsigned peer = 0; peer < child->workers; peer++) {
+        uint64_t incarnation = child->private->peer_incarnations[peer];
+        if (incarnation != 0 && child->handlers.peer_started != NULL)
+            child->handlers.peer_started(child->handlers.context, peer, incarnation);
+    }
+}
+
+static struct event_base *make_base(void)
+{
+    struct event_config *settings = event_config_new();
+    if (settings == NULL)
+        return NULL;
+    event_config_set_flag(settings, EVENT_BASE_FLAG_NOLOCK);
+    struct event_base *base = event_base_new_with_config(settings);
+    event_config_free(settings);
+    return base;
+}
+
+enum status child_loop_open(struct child *child)
+{
+    struct child_private *private = child->private;
+    child->base = make_base();
+    if (child->base == NULL)
+        return STATUS_SYSTEM;
+    private->channel.context = child;
+    private->channel.on_message = on_message;
+    private->channel.on_closed = on_closed;
+    if (evutil_make_socket_nonblocking(CHILD_FD_CONTROL) != 0)
+        return STATUS_SYSTEM;
+    enum status status = control_channel_open(&private->channel, CHILD_FD_CONTROL, child->base);
+    if (status != STATUS_OK)
+        return status;
+    private->first_turn = event_new(child->base, -1, 0, on_first_turn, child);
+    if (private->first_turn == NULL)
+        return STATUS_NO_MEMORY;
+    event_active(private->first_turn, EV_TIMEOUT, 0);
+    return STATUS_OK;
+}
+
+void child_loop_close(struct child *child)
+{
+    for (unsigned slot = 0; slot < CHILD_SLOTS_MAX; slot++) {
+        if (child->private->adopted[slot] != NULL)
+            drop_adopted(child, slot);
+    }
+    control_channel_close(&child->private->channel);
+    if (child->private->first_turn != NULL)
+        event_free(child->private->first_turn);
+    if (child->base != NULL)
+        event_base_free(child->base);
+    child->base = NULL;
+}
+
+void child_ready(struct child *child)
+{
+    send_to_master(child, (struct control_message){.type = CONTROL_READY});
+}
+
+void child_run(struct child *child)
+{
+    event_base_dispatch(child->base);
+}
+
+void child_end(struct child *child)
+{
+    event_base_loopexit(child->base, NULL);
+}
