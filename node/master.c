@@ -1,0 +1,287 @@
+/*
+ * Start and end of the master: a checklist of what is opened, in order, and one event loop until the last
+ * child has gone. Each part logs its own failures or says what it was making; here they become an exit code.
+ */
+#include "node/master.h"
+
+#include "node/master_private.h"
+#include "node/tls_material.h"
+#include "shared/clock.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* ---- configuration ---------------------------------------------------------------------------------------
+ */
+
+/* Prints everything that is wrong with configuration, certificates and keys. */
+static enum status load(const char *file, struct config **ret_config, struct tls_material **ret_material)
+{
+    struct config_errors errors = {0};
+    struct config *config = NULL;
+    struct tls_material *material = NULL;
+    enum status status = config_load(file, &config, &errors);
+    if (status == STATUS_OK)
+        status = tls_material_load(config, &material, &errors);
+    config_errors_print(&errors, stderr);
+    if (status != STATUS_OK && errors.count == errors.warnings)
+        fprintf(stderr, "%s: cannot be read: %s\n", file, status_text(status));
+    config_errors_done(&errors);
+    if (status != STATUS_OK) {
+        config_free(&config);
+        return status;
+    }
+    *ret_config = config;
+    *ret_material = material;
+    return STATUS_OK;
+}
+
+int master_check(const char *config_file)
+{
+    struct config *config;
+    struct tls_material *material;
+    if (load(config_file, &config, &material) != STATUS_OK)
+        return MASTER_EXIT_CONFIG;
+    printf("%s: good: node %s, %u workers, %zu listeners\n", config_file, config->node.name,
+        (unsigned)config->node.workers, config->listener_count);
+    tls_material_free(&material);
+    config_free(&config);
+    return MASTER_EXIT_OK;
+}
+
+/* ---- signals and commands ---------------------------------------------------------------------------------
+ */
+
+static void stop_node(struct master *master, const char *who)
+{
+    if (!master->children->stopping) {
+        log_notice("%s: stops", who);
+        master_children_stop(master->children);
+        return;
+    }
+    log_warning("%s: told again, ends at once", who);
+    master_children_kill(master->children);
+}
+
+static void on_stop_signal(evutil_socket_t number, short what, void *argument)
+{
+    (void)what;
+    stop_node(argument, strsignal((int)number));
+}
+
+static void on_hangup(evutil_socket_t number, short what, void *argument)
+{
+    (void)number;
+    (void)what;
+    (void)argument;
+    log_warning("SIGHUP: a changed configuration takes a restart of shoald; goes on with the present one");
+}
+
+static void on_child_signal(evutil_socket_t number, short what, void *argument)
+{
+    (void)number;
+    (void)what;
+    struct master *master = argument;
+    master_children_reap(master->children);
+}
+
+static enum status open_signals(struct master *master)
+{
+    static const struct {
+        int number;
+        event_callback_fn callback;
+    } table[MASTER_SIGNALS] = {
+        {SIGTERM, on_stop_signal}, {SIGINT, on_stop_signal}, {SIGHUP, on_hangup}, {SIGCHLD, on_child_signal}};
+    signal(SIGPIPE, SIG_IGN);
+    for (unsigned i = 0; i < MASTER_SIGNALS; i++) {
+        master->signals[i] =
+            event_new(master->base, table[i].number, EV_SIGNAL | EV_PERSIST, table[i].callback, master);
+        if (master->signals[i] == NULL || event_add(master->signals[i], NULL) != 0)
+            return STATUS_NO_MEMORY;
+    }
+    return STATUS_OK;
+}
+
+static char *answer(void *context, const char *command)
+{
+    struct master *master = context;
+    if (strcmp(command, "stop") == 0) {
+        if (!master->children->stopping)
+            stop_node(master, "shoalctl stop");
+        return strdup("{\"ok\":true}");
+    }
+    if (strcmp(command, "status") != 0)
+        return NULL;
+    json_t *status = master_status(master);
+    char *text = json_dumps(status, JSON_COMPACT);
+    json_decref(status);
+    return text;
+}
+
+static void on_ended(void *context)
+{
+    struct master *master = context;
+    event_base_loopexit(master->base, NULL);
+}
+
+/* ---- start ------------------------------------------------------------------------------------------------
+ */
+
+/* Lanes and sockets take descriptors by the square of the workers. */
+static void raise_limits(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+    const struct rlimit none = {0, 0};
+    setrlimit(RLIMIT_CORE, &none); /* a core of the master holds private keys */
+#ifndef __SANITIZE_ADDRESS__
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+#endif
+}
+
+static enum status open_loop(struct master *master)
+{
+    struct event_config *settings = event_config_new();
+    if (settings == NULL)
+        return STATUS_NO_MEMORY;
+    event_config_set_flag(settings, EVENT_BASE_FLAG_NOLOCK);
+    master->base = event_base_new_with_config(settings);
+    event_config_free(settings);
+    if (master->base == NULL)
+        return STATUS_SYSTEM;
+    return master_log_open(master->base, master->config->log.level, master->config->log.format, &master->log);
+}
+
+static enum status open_children(struct master *master)
+{
+    struct master_children settings = {.base = master->base,
+        .config = master->config,
+        .folders = &master->folders,
+        .memory = &master->memory,
+        .listeners = &master->listeners,
+        .log = master->log,
+        .context = master,
+        .ended = on_ended};
+    if (getrandom(settings.node_key, sizeof settings.node_key, 0) != (ssize_t)sizeof settings.node_key)
+        return STATUS_SYSTEM;
+    return master_children_open(&settings, &master->children);
+}
+
+static enum status open_control(struct master *master)
+{
+    const struct master_control_settings settings = {
+        .base = master->base, .folders = &master->folders, .context = master, .answer = answer};
+    return master_control_open(&settings, &master->control);
+}
+
+static void log_failed(const char *what, enum status status)
+{
+    log_error("cannot make %s: %s%s", what, status == STATUS_SYSTEM ? strerror(errno) : status_text(status),
+        errno == EMFILE ? ": raise the limit of open files (ulimit -Hn, LimitNOFILE=)" : "");
+}
+
+/* Everything up to the first child. What failed is logged. */
+static enum status open_node(struct master *master, const struct tls_material *material)
+{
+    const char *what = NULL;
+    enum status status = master_folders_open(master->config, &master->folders);
+    if (status != STATUS_OK)
+        return status;
+    status = master_memory_open(master->config, material, &master->memory, &what);
+    if (status != STATUS_OK) {
+        log_failed(what, status);
+        return status;
+    }
+    status = master_listeners_open(master->config, &master->listeners);
+    if (status != STATUS_OK)
+        return status;
+    what = "the table of workers";
+    status = open_children(master);
+    if (status == STATUS_OK) {
+        what = "the control socket in run_dir";
+        status = open_control(master);
+    }
+    if (status == STATUS_OK) {
+        what = "the signal handlers";
+        status = open_signals(master);
+    }
+    if (status != STATUS_OK)
+        log_failed(what, status);
+    return status;
+}
+
+static void log_start(const struct master *master)
+{
+    const struct config *config = master->config;
+    log_notice("shoald " SHOAL_VERSION ", node %s, %u workers, configuration %s", config->node.name,
+        (unsigned)config->node.workers, config->file);
+    for (unsigned i = 0; i < master->listeners.count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        char address[MASTER_ADDRESS_SIZE];
+        master_listeners_address(&master->listeners, i, address);
+        log_notice("listener %s on %s%s, %s%s", listener->key, address,
+            listener->bind.both_families ? " (IPv4 and IPv6)" : "",
+            config_listener_allows_anonymous(config, listener) ? "anonymous clients may connect"
+                                                               : "anonymous clients are refused",
+            listener->type == CONFIG_LISTENER_SSL && listener->tls.fail_if_no_peer_cert
+                ? ", a client certificate is required"
+                : "");
+    }
+}
+
+/* ---- the whole --------------------------------------------------------------------------------------------
+ */
+
+static void close_node(struct master *master)
+{
+    master_children_close(&master->children);
+    master_listeners_close(&master->listeners);
+    master_control_close(&master->control);
+    master_memory_close(&master->memory);
+    master_folders_close(&master->folders);
+    for (unsigned i = 0; i < MASTER_SIGNALS; i++) {
+        if (master->signals[i] != NULL)
+            event_free(master->signals[i]);
+    }
+    master_log_close(&master->log);
+    if (master->base != NULL)
+        event_base_free(master->base);
+    config_free(&master->config);
+    libevent_global_shutdown();
+}
+
+int master_main(const char *config_file)
+{
+    struct master master = {.folders = {.run_dir = -1, .data_dir = -1, .lock = -1, .state = -1},
+        .memory = {.config = -1, .secrets = -1, .counters = -1},
+        .started_us = clock_monotonic_us()};
+    struct tls_material *material;
+    raise_limits();
+    if (load(config_file, &master.config, &material) != STATUS_OK)
+        return MASTER_EXIT_CONFIG;
+    enum status status = open_loop(&master);
+    if (status == STATUS_OK)
+        status = open_node(&master, material);
+    tls_material_free(&material); /* from here on it lies in the sealed memfd alone */
+    int code = MASTER_EXIT_START;
+    if (status == STATUS_OK) {
+        log_start(&master);
+        master_children_start(master.children);
+        event_base_dispatch(master.base);
+        code = master.children->forced ? MASTER_EXIT_FORCED : MASTER_EXIT_OK;
+        log_notice(
+            "stopped%s", code == MASTER_EXIT_FORCED ? ", but not all workers ended by themselves" : "");
+    }
+    close_node(&master);
+    return code;
+}

@@ -1,0 +1,252 @@
+/*
+ * Clients of the control socket: one request line in, one answer line out, in the master's event loop. Knows
+ * the protocol, not the commands.
+ */
+#include "node/master_control.h"
+
+#include "shared/list.h"
+#include "shared/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define CLIENT_TIMEOUT_S 15 /* for a request, and for each write to make progress */
+
+struct control_client {
+    struct list link; /* in master_control.clients */
+    struct master_control *control;
+    int fd;              /* owned */
+    struct event *read;  /* owned */
+    struct event *write; /* owned */
+    char *answer;        /* owned; NULL: reads */
+    size_t answer_size, answer_sent;
+    size_t request_size;
+    char request[MASTER_CONTROL_REQUEST];
+};
+
+struct master_control {
+    struct master_control_settings settings;
+    int fd;               /* owned */
+    struct event *accept; /* owned */
+    struct list clients;
+    unsigned client_count;
+};
+
+static const struct timeval client_timeout = {.tv_sec = CLIENT_TIMEOUT_S};
+
+/* ---- clients ---------------------------------------------------------------------------------------------
+ */
+
+static void close_client(struct control_client *client)
+{
+    list_remove(&client->link);
+    client->control->client_count--;
+    if (client->read != NULL)
+        event_free(client->read);
+    if (client->write != NULL)
+        event_free(client->write);
+    close(client->fd);
+    free(client->answer);
+    free(client);
+}
+
+static char *answer_text(struct control_client *client, const char *line)
+{
+    json_error_t error;
+    json_t *request = json_loads(line, JSON_REJECT_DUPLICATES, &error);
+    const char *command = json_string_value(json_object_get(request, "command"));
+    char *text = NULL;
+    if (command != NULL)
+        text = client->control->settings.answer(client->control->settings.context, command);
+    json_decref(request);
+    return text != NULL ? text : strdup("{\"ok\":false,\"error\":\"no such command\"}");
+}
+
+/* Answers the first line of the request buffer, if it is complete; false: the client was closed. */
+static bool answer_line(struct control_client *client)
+{
+    char *end = memchr(client->request, '\n', client->request_size);
+    if (end == NULL && client->request_size < sizeof client->request)
+        return true;
+    if (end == NULL) {
+        close_client(client); /* no request of ours is this long */
+        return false;
+    }
+    *end = '\0';
+    char *text = answer_text(client, client->request);
+    size_t line = (size_t)(end - client->request) + 1;
+    client->request_size -= line;
+    memmove(client->request, end + 1, client->request_size);
+    size_t size = text == NULL ? 0 : strlen(text);
+    char *answer = text == NULL ? NULL : realloc(text, size + 1);
+    if (answer == NULL) {
+        free(text);
+        close_client(client);
+        return false;
+    }
+    answer[size] = '\n';
+    client->answer = answer;
+    client->answer_size = size + 1;
+    client->answer_sent = 0;
+    event_del(client->read);
+    event_add(client->write, &client_timeout);
+    return true;
+}
+
+static void on_client_read(evutil_socket_t fd, short what, void *argument)
+{
+    struct control_client *client = argument;
+    ssize_t size = (what & EV_TIMEOUT) != 0 ? 0
+                                            : read(fd, client->request + client->request_size,
+                                                  sizeof client->request - client->request_size);
+    if (size < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (size <= 0) {
+        close_client(client);
+        return;
+    }
+    client->request_size += (size_t)size;
+    (void)answer_line(client);
+}
+
+static void on_client_write(evutil_socket_t fd, short what, void *argument)
+{
+    struct control_client *client = argument;
+    ssize_t size = -1;
+    if ((what & EV_TIMEOUT) == 0) {
+        size = send(fd, client->answer + client->answer_sent, client->answer_size - client->answer_sent,
+            MSG_NOSIGNAL);
+        if (size < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+    }
+    if (size < 0) {
+        close_client(client);
+        return;
+    }
+    client->answer_sent += (size_t)size;
+    if (client->answer_sent < client->answer_size)
+        return;
+    free(client->answer);
+    client->answer = NULL;
+    event_del(client->write);
+    /* Without a time-out: it may wait here for the node's end. */
+    event_add(client->read, NULL);
+    (void)answer_line(client);
+}
+
+static bool may_ask(const struct master_control *control, int fd)
+{
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+        return false;
+    if (peer.uid == 0 || peer.uid == control->settings.folders->uid || peer.uid == geteuid())
+        return true;
+    log_warning("control socket: process %d of uid %u may not ask", (int)peer.pid, (unsigned)peer.uid);
+    return false;
+}
+
+static void open_client(struct master_control *control, int fd)
+{
+    struct control_client *client = calloc(1, sizeof *client);
+    if (client == NULL) {
+        close(fd);
+        return;
+    }
+    client->control = control;
+    client->fd = fd;
+    list_append(&control->clients, &client->link);
+    control->client_count++;
+    client->read = event_new(control->settings.base, fd, EV_READ | EV_PERSIST, on_client_read, client);
+    client->write = event_new(control->settings.base, fd, EV_WRITE | EV_PERSIST, on_client_write, client);
+    if (client->read == NULL || client->write == NULL || event_add(client->read, &client_timeout) != 0)
+        close_client(client);
+}
+
+static void on_accept(evutil_socket_t listener, short what, void *argument)
+{
+    (void)what;
+    struct master_control *control = argument;
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    if (control->client_count >= MASTER_CONTROL_CLIENTS || !may_ask(control, fd))
+        close(fd);
+    else
+        open_client(control, fd);
+}
+
+/* ---- the socket -------------------------------------------------------------------------------------------
+ */
+
+/* By way of the open folder: whatever was done to its path meanwhile, the socket lands in it, and short
+ * enough. */
+static enum status bind_in_folder(int fd, const struct master_folders *folders)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(
+        address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/" MASTER_CONTROL_NAME, folders->run_dir);
+    if (unlinkat(folders->run_dir, MASTER_CONTROL_NAME, 0) != 0 && errno != ENOENT)
+        return STATUS_SYSTEM;
+    mode_t before = umask(0177);
+    int bound = bind(fd, (const struct sockaddr *)&address, sizeof address);
+    umask(before);
+    if (bound != 0)
+        return STATUS_SYSTEM;
+    if (folders->drop &&
+        fchownat(folders->run_dir, MASTER_CONTROL_NAME, folders->uid, folders->gid, AT_SYMLINK_NOFOLLOW) != 0)
+        return STATUS_SYSTEM;
+    return listen(fd, MASTER_CONTROL_CLIENTS) == 0 ? STATUS_OK : STATUS_SYSTEM;
+}
+
+enum status master_control_open(
+    const struct master_control_settings *settings, struct master_control **ret_control)
+{
+    struct master_control *control = calloc(1, sizeof *control);
+    if (control == NULL)
+        return STATUS_NO_MEMORY;
+    control->settings = *settings;
+    list_init(&control->clients);
+    control->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    enum status status = control->fd < 0 ? STATUS_SYSTEM : bind_in_folder(control->fd, settings->folders);
+    if (status == STATUS_OK) {
+        control->accept = event_new(settings->base, control->fd, EV_READ | EV_PERSIST, on_accept, control);
+        if (control->accept == NULL || event_add(control->accept, NULL) != 0)
+            status = STATUS_NO_MEMORY;
+    }
+    if (status != STATUS_OK) {
+        int error = errno;
+        master_control_close(&control);
+        errno = error;
+        return status;
+    }
+    *ret_control = control;
+    return STATUS_OK;
+}
+
+void master_control_close(struct master_control **control_pointer)
+{
+    struct master_control *control = *control_pointer;
+    if (control == NULL)
+        return;
+    list_for_each(&control->clients, link, next)
+    {
+        close_client(list_entry(link, struct control_client, link));
+    }
+    if (control->accept != NULL)
+        event_free(control->accept);
+    if (control->fd >= 0) {
+        close(control->fd);
+        unlinkat(control->settings.folders->run_dir, MASTER_CONTROL_NAME, 0);
+    }
+    free(control);
+    *control_pointer = NULL;
+}

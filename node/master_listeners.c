@@ -1,0 +1,188 @@
+/*
+ * Opens the listening sockets. The first socket of a listener is bound without SO_REUSEPORT, which it gets
+ * afterwards: otherwise a second program with that option would silently share our clients instead of one of
+ * the two failing. Options that accepted sockets inherit are set here, which saves the workers a call each.
+ */
+#include "node/master_listeners.h"
+
+#include "shared/log.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct bind_address {
+    struct sockaddr_storage address;
+    socklen_t size;
+    bool both_families;
+};
+
+static bool set_option(int fd, int level, int option, int value)
+{
+    return setsockopt(fd, level, option, &value, sizeof value) == 0;
+}
+
+static void set_inherited_options(int fd, const struct config_listener *listener)
+{
+    /* None of them is worth refusing to start: the system clamps or ignores what it does not like. */
+    if (listener->nodelay)
+        set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    if (listener->sndbuf > 0)
+        set_option(fd, SOL_SOCKET, SO_SNDBUF, (int)listener->sndbuf);
+    if (listener->recbuf > 0)
+        set_option(fd, SOL_SOCKET, SO_RCVBUF, (int)listener->recbuf);
+    if (listener->tcp_keepalive_s > 0) {
+        set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)listener->tcp_keepalive_s);
+    }
+    if (listener->tcp_user_timeout_ms > 0)
+        set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)listener->tcp_user_timeout_ms);
+}
+
+static enum status open_socket(
+    const struct config_listener *listener, const struct bind_address *where, bool first, int *ret_fd)
+{
+    int fd = socket(where->address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return STATUS_SYSTEM;
+    set_inherited_options(fd, listener);
+    bool good = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+    if (where->address.ss_family == AF_INET6)
+        good = good && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, where->both_families ? 0 : 1);
+    if (!first)
+        good = good && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    good = good && bind(fd, (const struct sockaddr *)&where->address, where->size) == 0;
+    if (first)
+        good = good && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    good = good && listen(fd, (int)listener->backlog) == 0;
+    if (!good) {
+        int error = errno;
+        close(fd);
+        errno = error;
+        return STATUS_SYSTEM;
+    }
+    *ret_fd = fd;
+    return STATUS_OK;
+}
+
+static void use_ipv4(struct bind_address *where, uint16_t port)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_ANY)};
+    memset(&where->address, 0, sizeof where->address);
+    memcpy(&where->address, &address, sizeof address);
+    where->size = sizeof address;
+}
+
+static enum status open_first(const struct config_listener *listener, struct bind_address *where, int *ret_fd)
+{
+    enum status status = open_socket(listener, where, true, ret_fd);
+    if (status != STATUS_OK && where->both_families && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
+        use_ipv4(where, listener->bind.port); /* a kernel without IPv6 */
+        status = open_socket(listener, where, true, ret_fd);
+    }
+    return status;
+}
+
+static enum status open_listener(const struct config_listener *listener, unsigned workers, int *sockets)
+{
+    struct bind_address where = {.address = listener->bind.address,
+        .size = listener->bind.address_size,
+        .both_families = listener->bind.both_families};
+    enum status status = open_first(listener, &where, &sockets[0]);
+    if (status != STATUS_OK)
+        return status;
+    /* Port 0 has become a real one that the others must share. */
+    where.size = sizeof where.address;
+    if (getsockname(sockets[0], (struct sockaddr *)&where.address, &where.size) != 0)
+        return STATUS_SYSTEM;
+    for (unsigned slot = 1; slot < workers && status == STATUS_OK; slot++)
+        status = open_socket(listener, &where, false, &sockets[slot]);
+    return status;
+}
+
+static void log_failure(const struct config_listener *listener, int error)
+{
+    char what[160] = "";
+    if (error == EADDRINUSE)
+        snprintf(what, sizeof what,
+            ": see which program has it with ss -ltnp 'sport = :%u', stop that or change the bind",
+            listener->bind.port);
+    else if (error == EACCES)
+        snprintf(what, sizeof what, ": ports this low need root or CAP_NET_BIND_SERVICE");
+    else if (error == EADDRNOTAVAIL)
+        snprintf(what, sizeof what, ": no interface of this machine has that address, see ip address");
+    log_error(
+        "listener %s cannot listen on %s: %s%s", listener->key, listener->bind.text, strerror(error), what);
+}
+
+enum status master_listeners_open(const struct config *config, struct master_listeners *ret_listeners)
+{
+    struct master_listeners listeners = {
+        .workers = config->node.workers, .count = (unsigned)config->listener_count};
+    size_t total = (size_t)listeners.count * listeners.workers;
+    listeners.sockets = calloc(total + 1, sizeof *listeners.sockets);
+    if (listeners.sockets == NULL)
+        return STATUS_NO_MEMORY;
+    for (size_t i = 0; i < total; i++)
+        listeners.sockets[i] = -1;
+    enum status result = STATUS_OK;
+    for (unsigned i = 0; i < listeners.count; i++) {
+        enum status status = open_listener(
+            &config->listeners[i], listeners.workers, listeners.sockets + (size_t)i * listeners.workers);
+        if (status != STATUS_OK) {
+            log_failure(&config->listeners[i], errno);
+            result = status;
+        }
+    }
+    if (result != STATUS_OK) {
+        master_listeners_close(&listeners);
+        return result;
+    }
+    *ret_listeners = listeners;
+    return STATUS_OK;
+}
+
+void master_listeners_close(struct master_listeners *listeners)
+{
+    for (size_t i = 0; listeners->sockets != NULL && i < (size_t)listeners->count * listeners->workers; i++) {
+        if (listeners->sockets[i] >= 0)
+            close(listeners->sockets[i]);
+    }
+    free(listeners->sockets);
+    listeners->sockets = NULL;
+}
+
+int master_listeners_socket(const struct master_listeners *listeners, unsigned listener, unsigned slot)
+{
+    return listeners->sockets[(size_t)listener * listeners->workers + slot];
+}
+
+void master_listeners_address(
+    const struct master_listeners *listeners, unsigned listener, char text[MASTER_ADDRESS_SIZE])
+{
+    struct sockaddr_storage address;
+    socklen_t size = sizeof address;
+    char host[INET6_ADDRSTRLEN] = "?";
+    unsigned port = 0;
+    if (getsockname(master_listeners_socket(listeners, listener, 0), (struct sockaddr *)&address, &size) != 0)
+        address.ss_family = AF_UNSPEC;
+    if (address.ss_family == AF_INET6) {
+        struct sockaddr_in6 v6;
+        memcpy(&v6, &address, sizeof v6);
+        inet_ntop(AF_INET6, &v6.sin6_addr, host, sizeof host);
+        port = ntohs(v6.sin6_port);
+    } else if (address.ss_family == AF_INET) {
+        struct sockaddr_in v4;
+        memcpy(&v4, &address, sizeof v4);
+        inet_ntop(AF_INET, &v4.sin_addr, host, sizeof host);
+        port = ntohs(v4.sin_port);
+    }
+    snprintf(text, MASTER_ADDRESS_SIZE, address.ss_family == AF_INET6 ? "[%s]:%u" : "%s:%u", host, port);
+}

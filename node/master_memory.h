@@ -1,0 +1,47 @@
+/*
+ * The memory that outlives workers, as sealed memfds made once by the master: configuration, key material,
+ * counters, a lane per ordered pair of slots, a will table per slot. Master only.
+ */
+#ifndef NODE_MASTER_MEMORY_H
+#define NODE_MASTER_MEMORY_H
+
+#include "node/child_descriptors.h"
+#include "node/control_message.h"
+#include "shared/counters.h"
+
+struct tls_material;
+
+/* All lanes of a node together take no more than this, as long as a lane keeps MASTER_LANE_MIN. */
+#define MASTER_LANES_TOTAL ((size_t)512 << 20)
+#define MASTER_LANE_MIN    ((size_t)256 << 10)
+
+struct master_lane {
+    int ring, ring_read_only, cursor, cursor_read_only; /* owned; -1: none */
+};
+
+struct master_memory {
+    unsigned workers;
+    int config;
+    int secrets;
+    int counters;
+    void *counters_base;       /* workers + 1 pages, the last is the master's */
+    struct master_lane *lanes; /* [from * workers + to] */
+    int *will_tables;          /* [slot] */
+};
+
+/* STATUS_SYSTEM: errno says why, `*ret_what` what was being made. */
+enum status master_memory_open(const struct config *config, const struct tls_material *material,
+    struct master_memory *ret_memory, const char **ret_what) CHECK_RESULT;
+void master_memory_close(struct master_memory *memory);
+
+/* The descriptors of the lanes between `slot` and `peer`, as `slot` needs them (CONTROL_LANE). */
+void master_memory_lane(
+    const struct master_memory *memory, unsigned slot, unsigned peer, struct control_message *message);
+
+/* Bytes that `from` has put and `to` has not taken yet. */
+uint64_t master_memory_waiting(const struct master_memory *memory, unsigned from, unsigned to);
+
+/* The page of the master itself. */
+struct counters *master_memory_own_counters(const struct master_memory *memory);
+
+#endif

@@ -1,0 +1,28 @@
+/* All that the master has, for its own files. */
+#ifndef NODE_MASTER_PRIVATE_H
+#define NODE_MASTER_PRIVATE_H
+
+#include "node/master_children.h"
+#include "node/master_control.h"
+
+#include <jansson.h>
+
+#define MASTER_SIGNALS 4
+
+struct master {
+    struct config *config; /* owned, as all below */
+    struct event_base *base;
+    struct master_log *log;
+    struct master_folders folders;
+    struct master_memory memory;
+    struct master_listeners listeners;
+    struct master_children *children;
+    struct master_control *control;
+    struct event *signals[MASTER_SIGNALS];
+    uint64_t started_us; /* monotonic */
+};
+
+/* The answer to `shoalctl status`; NULL: no memory. The caller's reference. */
+json_t *master_status(const struct master *master);
+
+#endif
