@@ -22,6 +22,7 @@ class Port:
     def __init__(self):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # shoald insists on being the only listener
         self.socket.bind(("127.0.0.1", 0))
         self.number = self.socket.getsockname()[1]
 
