@@ -49,6 +49,8 @@ class Broker:
     Listeners: tcp:plain on self.port, ssl:tls on self.tls_port; more by `listeners`, their ports in self.ports.
     """
 
+    program = BIN / "shoald"
+
     def __init__(self, folder, workers=1, config=None, tls=None, listeners=None, start=True):
         self.folder, self.workers = folder, workers
         os.makedirs(folder, exist_ok=True)
@@ -94,21 +96,25 @@ class Broker:
             json.dump(self.config, out, indent=1)
 
     # Start and stop --------------------------------------------------------------------------------------------
-    def start(self):
-        self.child = processes.Child([BIN / "shoald", "-c", self.file], self.log_file, env={
+    def start(self, probe=True):
+        """probe: also wait until a client without credentials is served."""
+        self.child = processes.Child([self.program, "-c", self.file], self.log_file, env={
             "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "print_stacktrace=1"})
         self.wait_ready()
+        if probe:
+            with Client(self.port, 4, "ready") as client:
+                client.connect()
+                client.disconnect()
 
     def wait_ready(self, timeout=DEADLINE):
-        """Until every worker runs and every listener answers."""
+        """Until every worker runs."""
         def ready():
             if not self.child.running():
                 raise AssertionError("the broker ended with %s:\n%s" % (self.child.process.returncode, self.log()))
-            return len([pid for pid in self.worker_pids() if pid]) == self.workers
+            states = [entry["state"] for entry in self.status()["processes"] if entry["role"] == "worker"]
+            return states == ["running"] * self.workers
+        wait_for(lambda: os.path.exists(os.path.join(self.folder, "run")) or not self.child.running(), "run_dir", timeout)
         wait_for(ready, lambda: "%d workers ready\n%s" % (self.workers, self.log()), timeout)
-        with Client(self.port, 4, "ready") as probe:
-            probe.connect()
-            probe.disconnect()
 
     def stop(self, how=signal.SIGTERM, timeout=6.0 * environment.PATIENCE):
         """Ends the broker and checks: exit code 0, no process left, no sanitizer report."""
@@ -173,7 +179,9 @@ class Broker:
         return done.stdout
 
     def status(self):
-        return json.loads(self.control("status", "--json"))
+        """What `shoalctl status --json` shows; empty lists while the control socket is not there yet."""
+        text = self.control("status", "--json", check=False)
+        return json.loads(text) if text.startswith("{") else {"processes": [], "counters": {}, "slots": []}
 
     def counters(self):
         """Sums over all slots: name → value."""
@@ -187,8 +195,8 @@ class Broker:
         """Process identifiers by slot; None where a slot has no process now."""
         pids = [None] * self.workers
         for pid in processes.children(self.child.pid):
-            match = re.search(r"--slot[ =](\d+)", processes.command_line(pid))
-            if match:
+            match = re.search(r"worker (\d+)", processes.command_line(pid))
+            if match and int(match.group(1)) < self.workers:
                 pids[int(match.group(1))] = pid
         return pids
 
@@ -223,9 +231,18 @@ class Broker:
         inodes = processes.server_inodes(set(self.ports.values()))
         return [owners.get(inodes.get(client.local_port())) for client in clients]
 
-    def slot(self, client):
+    def slot(self, client, timeout=DEADLINE):
         return wait_for(lambda: (found := self.slots([client])[0]) is not None and (found + 1),
-                        "the connection accepted by a worker") - 1
+                        "the connection accepted by a worker", timeout) - 1
+
+    def _lands_on(self, sock, slot):
+        """Has this connection's worker the wanted slot? A stopped worker accepts nothing: no."""
+        if slot is None or self.workers == 1:
+            return True
+        try:
+            return self.slot(_Bare(sock), 0.3 * environment.PATIENCE) == slot
+        except AssertionError:
+            return False
 
     def client(self, client_id="", version=5, slot=None, tls=False, connect=True, port=None, tries=200, **fields):
         """A connected client, on the wanted slot if one is given: connects until it lands there."""
@@ -233,7 +250,7 @@ class Broker:
         port = port or (self.tls_port if tls else self.port)
         for _ in range(tries):
             sock = tcp(port)
-            if slot is not None and self.workers > 1 and self.slot(_Bare(sock)) != slot:
+            if not self._lands_on(sock, slot):
                 sock.close()
                 continue
             made = Client(port, version, client_id, context, sock)
@@ -257,7 +274,7 @@ class _Bare:
 class Mosquitto(Broker):
     """Debian's mosquitto in Shoal's place: one process, so one slot."""
 
-    def start(self):
+    def start(self, probe=True):
         for reservation in self.reserved:
             reservation.release()
         lines = ["per_listener_settings false", "allow_anonymous true", "log_type all", "max_inflight_messages 100",
@@ -288,7 +305,7 @@ class Mosquitto(Broker):
     def worker_pids(self):
         return [self.child.pid]
 
-    def slot(self, client):
+    def slot(self, client, timeout=DEADLINE):
         return 0
 
 

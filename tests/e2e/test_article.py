@@ -1,0 +1,137 @@
+"""
+The article's commands, as they stand there, with the certificates that certs/make-demo makes; and what it does not
+say: that every refusal is told to the client, every time, and to the operator in words.
+"""
+import os
+import shutil
+import subprocess
+import time
+
+from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.client import tcp
+from shoal_test.environment import DEADLINE, PATIENCE, ROOT
+from shoal_test.tools import MosquittoSub, mosquitto_pub
+from shoal_test import packets
+
+REPEATS = 20
+
+
+@only_shoal
+class Article(Case):
+    def setUp(self):
+        super().setUp()
+        self.certs = os.path.join(self.folder, "certs")
+        shutil.copytree(ROOT / "certs", self.certs, ignore=shutil.ignore_patterns("*.pem", "*.key", "*.csr", "*.srl"))
+        subprocess.run([os.path.join(self.certs, "make-demo")], check=True, stdin=subprocess.DEVNULL, cwd=self.folder,
+                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def node(self, workers, **tls):
+        """A node with the article's certificates in the article's listener."""
+        listener = {"keyfile": self.certs + "/MyEMQ1.key", "certfile": self.certs + "/MyEMQ1.pem",
+                    "cacertfile": self.certs + "/MyRootCA.pem"}
+        return self.broker(workers, tls=dict(listener, **tls))
+
+    def words(self, certificate=False, insecure=False):
+        return ["--cafile", self.certs + "/MyRootCA.pem"] + (["--insecure"] if insecure else []) + (
+            ["--key", self.certs + "/MyClient1.key", "--cert", self.certs + "/MyClient1.pem"] if certificate else [])
+
+    def subscribes(self, broker, *words):
+        """The article's command prints CONNACK (0) and «Subscribed (mid: 1): 0», and a publication arrives."""
+        sub = MosquittoSub(self.folder, broker.tls_port, "abc", *words)
+        self.addCleanup(sub.kill)
+        sub.wait_output(r"received CONNACK \(0\)[\s\S]*Subscribed \(mid: 1\): 0")
+        done = mosquitto_pub(broker.tls_port, "abc", "hello", *words)
+        self.assertEqual((done.returncode, done.stdout), (0, ""))
+        self.assertEqual(sub.wait_messages(1), ["abc hello"])
+        sub.kill()
+
+    def refused(self, broker, *words, port=None):
+        """The article's command ends at once with the TLS error and without a CONNACK."""
+        begin = time.monotonic()
+        done = subprocess.run(["mosquitto_sub", "-t", "abc", "-h", "localhost", "-p", str(port or broker.tls_port), "-d",
+                               *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, timeout=DEADLINE, check=False)
+        self.assertLess(time.monotonic() - begin, 1.5 * PATIENCE)
+        self.assertNotIn("CONNACK", done.stdout)
+        self.assertNotEqual(done.returncode, 0)
+        return done.stdout.strip().splitlines()[-1]
+
+    def always_a_tls_error(self, broker, *words):
+        self.assertEqual({self.refused(broker, *words) for _ in range(REPEATS)}, {"Error: A TLS error occurred."})
+
+    @workers(1, 2, 4)
+    def test_one_way_tls_serves_with_and_without_insecure(self, count):
+        broker = self.node(count)
+        self.subscribes(broker, *self.words(insecure=True))
+        self.subscribes(broker, *self.words())
+        self.subscribes(broker, *self.words(certificate=True))
+
+    @cost(6)
+    @workers(1, 2, 4)
+    def test_demanded_certificate_refuses_those_without_and_serves_those_with(self, count):
+        broker = self.node(count, verify="verify_peer", fail_if_no_peer_cert=True)
+        self.always_a_tls_error(broker, *self.words(insecure=True))
+        self.always_a_tls_error(broker, *self.words())
+        broker.wait_log("certificate")
+        self.subscribes(broker, *self.words(certificate=True, insecure=True))
+        self.subscribes(broker, *self.words(certificate=True))
+
+    @cost(6)
+    @workers(1, 2)
+    def test_demanded_certificate_under_tls_1_2(self, count):
+        broker = self.node(count, verify="verify_peer", fail_if_no_peer_cert=True)
+        self.always_a_tls_error(broker, "--tls-version", "tlsv1.2", *self.words())
+        self.subscribes(broker, "--tls-version", "tlsv1.2", *self.words(certificate=True))
+
+    @cost(6)
+    @workers(1, 2)
+    def test_asked_for_certificate_lets_in_none_and_refuses_a_foreign_one(self, count):
+        broker = self.node(count, verify="verify_peer")
+        self.subscribes(broker, *self.words())
+        self.subscribes(broker, *self.words(certificate=True))
+        foreign = ["--key", broker.certificates.path("foreign.key"), "--cert", broker.certificates.path("foreign.pem")]
+        self.always_a_tls_error(broker, *self.words(), *foreign)
+        broker.wait_log("CA|authority|issuer")
+
+    def test_client_that_does_not_know_the_ca_is_told_to_the_operator(self):
+        broker = self.node(1)
+        self.refused(broker, "--cafile", broker.certificates.path("ca.pem"))
+        line = broker.wait_log("127.0.0.1.*(unknown|does not know|trust|CA)")
+        self.assertRegex(line, "usually")
+
+    @cost(6)
+    @workers(1, 2)
+    def test_plain_mqtt_on_the_tls_port_is_refused_at_once_in_words(self, count):
+        broker = self.node(count)
+        for _ in range(REPEATS):
+            self.refused(broker)
+        broker.wait_log("MQTT without TLS|plain MQTT")
+        sock = tcp(broker.tls_port)
+        begin = time.monotonic()
+        sock.sendall(packets.connect(4, "plain"))
+        try:
+            while sock.recv(100):
+                pass
+        except ConnectionError:
+            pass
+        self.assertLess(time.monotonic() - begin, 1.0 * PATIENCE)
+
+    @cost(6)
+    @workers(1, 2)
+    def test_tls_on_the_plain_port_is_refused_at_once_in_words(self, count):
+        broker = self.node(count)
+        for _ in range(REPEATS):
+            self.assertEqual(self.refused(broker, *self.words(), port=broker.port), "Error: A TLS error occurred.")
+        broker.wait_log("TLS.*(plain|without)|plain.*TLS")
+
+    def test_demo_configuration_is_valid(self):
+        """conf/*.json with the demo's certificates in the place where conf/demo has them."""
+        conf = os.path.join(self.folder, "conf")
+        shutil.copytree(ROOT / "conf", conf)
+        broker = self.broker(start=False)
+        for name in sorted(os.listdir(conf)):
+            if name.endswith(".json"):
+                done = subprocess.run([str(broker.program), "-c", os.path.join(conf, name), "--check"], text=True,
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                      timeout=DEADLINE, check=False)
+                self.assertEqual(done.returncode, 0, name + ": " + done.stdout)
