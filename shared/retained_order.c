@@ -6,55 +6,47 @@
 #include <assert.h>
 #include <stdlib.h>
 
-static struct retained_key key_of(const struct retained_entry *entry);
 static uint32_t row_of(const struct retained_order *order, const struct retained_key *key);
-static uint32_t place_in(const struct retained_leaf *leaf, const struct retained_key *key);
-static enum status add_row(
-    struct retained_order *order, uint32_t row, struct retained_entry *const *entries, uint32_t count);
+static enum status add_row(struct retained_order *order, uint32_t row);
 static enum status split(struct retained_order *order, struct retained_place *place);
 static void drop_row(struct retained_order *order, uint32_t row);
 static void merge(struct retained_order *order, uint32_t row);
 
 enum status retained_order_insert(struct retained_order *order, struct retained_entry *entry)
 {
-    struct retained_key key = key_of(entry);
+    struct retained_key key = retained_entry_key(entry);
+    struct retained_place place = {0};
+    enum status status = STATUS_OK;
     if (order->count == 0) {
-        order->version++;
-        return add_row(order, 0, &entry, 1);
+        status = add_row(order, 0);
+    } else {
+        place.row = row_of(order, &key);
+        place.at = retained_leaf_find(order->rows[place.row].leaf, &key);
+        if (order->rows[place.row].leaf->count == RETAINED_LEAF_MAX)
+            status = split(order, &place);
     }
-    struct retained_place place = {.row = row_of(order, &key)};
-    struct retained_leaf *leaf = order->rows[place.row].leaf;
-    place.at = place_in(leaf, &key);
-    assert(place.at == leaf->count || retained_order_compare(leaf->entries[place.at], &key) > 0);
-    if (leaf->count == RETAINED_LEAF_MAX) {
-        enum status status = split(order, &place);
-        if (status != STATUS_OK)
-            return status;
-        leaf = order->rows[place.row].leaf;
-    }
-    memmove(leaf->entries + place.at + 1, leaf->entries + place.at,
-        (leaf->count - place.at) * sizeof(struct retained_entry *));
-    leaf->entries[place.at] = entry;
-    leaf->count++;
-    order->rows[place.row].first = leaf->entries[0];
+    if (status != STATUS_OK)
+        return status;
+    struct retained_order_row *row = &order->rows[place.row];
+    retained_leaf_insert(row->leaf, place.at, entry);
+    row->first = row->leaf->entries[0];
     order->version++;
     return STATUS_OK;
 }
 
 void retained_order_remove(struct retained_order *order, struct retained_entry *entry)
 {
-    struct retained_key key = key_of(entry);
+    struct retained_key key = retained_entry_key(entry);
     uint32_t row = row_of(order, &key);
     struct retained_leaf *leaf = order->rows[row].leaf;
-    uint32_t at = place_in(leaf, &key);
+    uint32_t at = retained_leaf_find(leaf, &key);
     assert(at < leaf->count && leaf->entries[at] == entry);
     order->version++;
-    leaf->count--;
-    if (leaf->count == 0) {
+    if (leaf->count == 1) {
         drop_row(order, row);
         return;
     }
-    memmove(leaf->entries + at, leaf->entries + at + 1, (leaf->count - at) * sizeof(struct retained_entry *));
+    retained_leaf_remove(leaf, at);
     order->rows[row].first = leaf->entries[0];
     if (leaf->count < RETAINED_LEAF_MAX / 4) {
         merge(order, row);
@@ -83,7 +75,7 @@ struct retained_place retained_order_seek(const struct retained_order *order, co
         return (struct retained_place){0};
     uint32_t row = row_of(order, key);
     const struct retained_leaf *leaf = order->rows[row].leaf;
-    uint32_t at = place_in(leaf, key);
+    uint32_t at = retained_leaf_find(leaf, key);
     return at < leaf->count ? (struct retained_place){row, at} : (struct retained_place){row + 1, 0};
 }
 
@@ -100,28 +92,6 @@ struct retained_place retained_order_next(const struct retained_order *order, st
     return (struct retained_place){place.row + 1, 0};
 }
 
-int retained_order_compare(const struct retained_entry *entry, const struct retained_key *key)
-{
-    size_t size = entry->topic_size;
-    size_t head = size < key->head.size ? size : key->head.size;
-    int order = head > 0 ? memcmp(entry->topic, key->head.data, head) : 0;
-    if (order != 0)
-        return order;
-    if (head < key->head.size)
-        return -1;
-    size_t rest = size - head;
-    size_t tail = rest < key->tail.size ? rest : key->tail.size;
-    order = tail > 0 ? memcmp(entry->topic + head, key->tail.data, tail) : 0;
-    if (order != 0)
-        return order;
-    return rest < key->tail.size ? -1 : rest > key->tail.size;
-}
-
-static struct retained_key key_of(const struct retained_entry *entry)
-{
-    return (struct retained_key){.head = bytes_of(entry->topic, entry->topic_size)};
-}
-
 /* The last row whose first entry is not behind the key; row 0 for a key before all. */
 static uint32_t row_of(const struct retained_order *order, const struct retained_key *key)
 {
@@ -129,7 +99,9 @@ static uint32_t row_of(const struct retained_order *order, const struct retained
     uint32_t high = order->count;
     while (high - low > 1) {
         uint32_t middle = low + (high - low) / 2;
-        if (retained_order_compare(order->rows[middle].first, key) <= 0)
+        __builtin_prefetch(order->rows[low + (middle - low) / 2].first);
+        __builtin_prefetch(order->rows[middle + (high - middle) / 2].first);
+        if (retained_entry_compare(order->rows[middle].first, key) <= 0)
             low = middle;
         else
             high = middle;
@@ -137,24 +109,8 @@ static uint32_t row_of(const struct retained_order *order, const struct retained
     return low;
 }
 
-/* Where in the leaf the first entry is that is not below the key; leaf->count: none. */
-static uint32_t place_in(const struct retained_leaf *leaf, const struct retained_key *key)
-{
-    uint32_t low = 0;
-    uint32_t high = leaf->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (retained_order_compare(leaf->entries[middle], key) < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-/* Puts a new leaf with these entries before `row`. */
-static enum status add_row(
-    struct retained_order *order, uint32_t row, struct retained_entry *const *entries, uint32_t count)
+/* Puts a new leaf before `row`; the caller fills it and sets its `first`. */
+static enum status add_row(struct retained_order *order, uint32_t row)
 {
     if (order->count == order->capacity) {
         uint32_t capacity = order->capacity == 0 ? 4 : order->capacity * 2;
@@ -164,13 +120,11 @@ static enum status add_row(
         order->rows = rows;
         order->capacity = capacity;
     }
-    struct retained_leaf *leaf = malloc(sizeof *leaf);
+    struct retained_leaf *leaf = retained_leaf_new();
     if (leaf == NULL)
         return STATUS_NO_MEMORY;
-    leaf->count = count;
-    memcpy(leaf->entries, entries, count * sizeof(struct retained_entry *));
     memmove(order->rows + row + 1, order->rows + row, (order->count - row) * sizeof *order->rows);
-    order->rows[row] = (struct retained_order_row){leaf, leaf->entries[0]};
+    order->rows[row] = (struct retained_order_row){.leaf = leaf};
     order->count++;
     return STATUS_OK;
 }
@@ -184,10 +138,12 @@ static enum status split(struct retained_order *order, struct retained_place *pl
     struct retained_leaf *leaf = order->rows[place->row].leaf;
     bool last = place->row + 1 == order->count && place->at == leaf->count;
     uint32_t kept = last ? leaf->count - 1 : leaf->count / 2;
-    enum status status = add_row(order, place->row + 1, leaf->entries + kept, leaf->count - kept);
+    enum status status = add_row(order, place->row + 1);
     if (status != STATUS_OK)
         return status;
-    leaf->count = kept;
+    struct retained_order_row *added = &order->rows[place->row + 1];
+    retained_leaf_move(leaf, kept, added->leaf);
+    added->first = added->leaf->entries[0];
     if (place->at > kept)
         *place = (struct retained_place){place->row + 1, place->at - kept};
     return STATUS_OK;
@@ -206,10 +162,9 @@ static void merge(struct retained_order *order, uint32_t row)
     if (row + 1 >= order->count)
         return;
     struct retained_leaf *leaf = order->rows[row].leaf;
-    const struct retained_leaf *next = order->rows[row + 1].leaf;
+    struct retained_leaf *next = order->rows[row + 1].leaf;
     if (leaf->count + next->count > RETAINED_LEAF_MAX / 4 * 3)
         return;
-    memcpy(leaf->entries + leaf->count, next->entries, next->count * sizeof(struct retained_entry *));
-    leaf->count += next->count;
+    retained_leaf_move(next, 0, leaf);
     drop_row(order, row + 1);
 }

@@ -8,28 +8,8 @@
 #ifndef SHARED_RETAINED_ORDER_H
 #define SHARED_RETAINED_ORDER_H
 
-#include "shared/bytes.h"
+#include "shared/retained_leaf.h"
 #include "shared/status.h"
-
-struct publication;
-
-struct retained_entry {
-    struct publication *message; /* shared; with an empty payload: a tombstone */
-    union {
-        uint64_t applied;     /* a message: the table's counter when it was put */
-        uint64_t first_visit; /* a tombstone: real ms of the sweep that met it first, 0: none yet */
-    };
-    uint32_t position; /* in retained->entries */
-    uint16_t topic_size;
-    char topic[]; /* a copy: comparing must not touch the message */
-};
-
-enum { RETAINED_LEAF_MAX = 256 };
-
-struct retained_leaf {
-    uint32_t count; /* never 0 */
-    struct retained_entry *entries[RETAINED_LEAF_MAX];
-};
 
 struct retained_order_row {
     struct retained_leaf *leaf;   /* owned */
@@ -50,12 +30,6 @@ struct retained_place {
     uint32_t at;
 };
 
-/* A text in two parts, so that keys need not be put together. */
-struct retained_key {
-    struct bytes head;
-    struct bytes tail;
-};
-
 /* Adds an entry whose topic is not there yet. */
 enum status retained_order_insert(struct retained_order *order, struct retained_entry *entry) CHECK_RESULT;
 void retained_order_remove(struct retained_order *order, struct retained_entry *entry);
@@ -68,8 +42,5 @@ struct retained_place retained_order_seek(const struct retained_order *order, co
 struct retained_entry *retained_order_at(const struct retained_order *order, struct retained_place place);
 /* The place behind the entry at `place`, which there must be. */
 struct retained_place retained_order_next(const struct retained_order *order, struct retained_place place);
-
-/* Below 0, 0 or above 0 as the entry's topic is before, equal to or behind the key. */
-int retained_order_compare(const struct retained_entry *entry, const struct retained_key *key);
 
 #endif

@@ -258,7 +258,7 @@ static struct retained_place seek_on(const struct retained_order *order, struct 
     for (int step = 0; step < STEPS_BEFORE_SEEK; step++) {
         place = retained_order_next(order, place);
         const struct retained_entry *entry = retained_order_at(order, place);
-        if (entry == NULL || retained_order_compare(entry, key) >= 0)
+        if (entry == NULL || retained_entry_compare(entry, key) >= 0)
             return place;
         *budget -= 1;
     }
