@@ -5,19 +5,24 @@
 #include "shared/topic_tree.h"
 
 #include "shared/heap_size.h"
-#include "shared/topic_index.h"
+#include "shared/topic_index_private.h"
 #include "shared/topic_level.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-/* A node lives as long as a filter ends at it or it has a child. */
+/*
+ * A node lives as long as it holds a filter or has a child. Nodes are made only where filters part: what goes
+ * on alone stays at its node as the tail, to be compared as text. No child has the tail's next level.
+ */
 struct topic_index_node {
     struct topic_index_node *parent;  /* NULL: the root */
     struct topic_index_node *plus;    /* the child `+` */
     struct topic_filter *filter;      /* borrowed: the filter that ends here */
     struct topic_filter *hash_filter; /* borrowed: the filter that goes on with `#` from here and ends */
+    struct topic_filter *tail;        /* borrowed: a filter that goes on with other levels than `#` */
     uint32_t children;                /* in tree->children */
+    uint32_t prefix_size;             /* of the text of all filters from here on: where their next level is */
     uint16_t text_size;
     char text[]; /* this node's level; the root has none */
 };
@@ -37,6 +42,7 @@ struct topic_tree_branch {
 
 struct walk {
     struct topic_tree *tree;
+    struct bytes topic;
     struct bytes rest; /* of the topic; .data NULL: all levels are known */
     uint32_t known;    /* levels of the topic found so far */
     bool dollar;       /* wildcards do not match the first level [MQTT-4.7.2-1] */
@@ -47,13 +53,22 @@ struct child_key {
     struct bytes level;
 };
 
-static enum status reserve_scratch(struct topic_tree *tree, struct bytes text);
-static enum status make_path(struct topic_tree *tree, struct bytes text, struct topic_index_node **ret_node);
+static struct topic_filter **free_place(
+    const struct topic_tree *tree, struct topic_index_node *node, struct bytes rest);
+static enum status step_down(
+    struct topic_tree *tree, struct topic_index_node **node, struct bytes *rest, uint32_t depth);
+static enum status reserve_scratch(struct topic_tree *tree, uint32_t depth);
+static void push_tail(const struct topic_tree *tree, struct topic_index_node *node,
+    struct topic_index_node *child, struct bytes level);
+static struct bytes tail_text(const struct topic_index_node *node);
+static size_t node_size(size_t text_size);
 static struct topic_index_node *find_step(
     const struct topic_tree *tree, const struct topic_index_node *node, struct bytes level);
 static struct topic_index_node *add_child(
     struct topic_tree *tree, struct topic_index_node *parent, struct bytes level);
 static void prune(struct topic_tree *tree, struct topic_index_node *node);
+static uint32_t walk_collect(struct walk *walk, const struct topic_tree_branch *at, struct topic_filter **to);
+static bool walk_tail_matches(struct walk *walk, const struct topic_index_node *node, uint32_t depth);
 static bool walk_has_level(struct walk *walk, uint32_t depth);
 static struct topic_index_node *walk_literal(
     struct walk *walk, const struct topic_index_node *node, uint32_t depth);
@@ -81,15 +96,18 @@ void topic_tree_done(struct topic_tree *tree)
 
 enum status topic_tree_add(struct topic_tree *tree, struct bytes text, struct topic_filter *filter)
 {
-    enum status status = reserve_scratch(tree, text);
-    if (status != STATUS_OK)
-        return status;
-    struct topic_index_node *node;
-    status = make_path(tree, text, &node);
-    if (status != STATUS_OK)
-        return status;
-    struct topic_filter **place = text.data[text.size - 1] == '#' ? &node->hash_filter : &node->filter;
-    assert(*place == NULL);
+    struct topic_index_node *node = tree->root;
+    struct bytes rest = text;
+    struct topic_filter **place;
+    if (tree->levels == NULL && reserve_scratch(tree, 0) != STATUS_OK)
+        return STATUS_NO_MEMORY;
+    for (uint32_t depth = 1; (place = free_place(tree, node, rest)) == NULL; depth++) {
+        enum status status = step_down(tree, &node, &rest, depth);
+        if (status != STATUS_OK) {
+            prune(tree, node);
+            return status;
+        }
+    }
     *place = filter;
     filter->node = node;
     tree->filters++;
@@ -99,11 +117,11 @@ enum status topic_tree_add(struct topic_tree *tree, struct bytes text, struct to
 void topic_tree_remove(struct topic_tree *tree, struct topic_filter *filter)
 {
     struct topic_index_node *node = filter->node;
-    assert(tree->filters > 0 && (node->filter == filter || node->hash_filter == filter));
-    if (node->filter == filter)
-        node->filter = NULL;
-    else
-        node->hash_filter = NULL;
+    struct topic_filter **place = node->filter == filter ? &node->filter
+                                  : node->tail == filter ? &node->tail
+                                                         : &node->hash_filter;
+    assert(tree->filters > 0 && *place == filter);
+    *place = NULL;
     filter->node = NULL;
     tree->filters--;
     prune(tree, node);
@@ -111,41 +129,42 @@ void topic_tree_remove(struct topic_tree *tree, struct topic_filter *filter)
 
 struct topic_filter *topic_tree_find(const struct topic_tree *tree, struct bytes text)
 {
-    struct topic_index_node *node = tree->root;
+    const struct topic_index_node *node = tree->root;
     struct bytes rest = text;
-    while (node != NULL && rest.data != NULL) {
-        struct bytes level = topic_level_take(&rest);
+    while (rest.data != NULL) {
+        struct bytes behind = rest;
+        struct bytes level = topic_level_take(&behind);
         if (topic_level_is(level, '#'))
             return node->hash_filter;
-        node = find_step(tree, node, level);
+        const struct topic_index_node *child = find_step(tree, node, level);
+        if (child == NULL)
+            return node->tail != NULL && bytes_equal(tail_text(node), rest) ? node->tail : NULL;
+        node = child;
+        rest = behind;
     }
-    return node == NULL ? NULL : node->filter;
+    return node->filter;
 }
 
 /*
  * Depth first. Where both the level's own child and `+` go on, `+` waits on the stack: at most one branch per
- * level of the longest filter.
+ * level of the deepest node.
  */
 uint32_t topic_tree_match(struct topic_tree *tree, struct bytes topic, struct topic_filter **to)
 {
-    struct walk walk = {.tree = tree, .rest = topic, .dollar = topic.data[0] == '$'};
+    struct walk walk = {.tree = tree, .topic = topic, .rest = topic, .dollar = topic.data[0] == '$'};
     struct topic_tree_branch at = {tree->root, 0};
     uint32_t waiting = 0;
     uint32_t count = 0;
     for (;;) {
-        bool wildcards = at.depth > 0 || !walk.dollar;
+        count += walk_collect(&walk, &at, to + count);
+        struct topic_index_node *plus = at.depth > 0 || !walk.dollar ? at.node->plus : NULL;
         struct topic_index_node *next = NULL;
-        if (at.node->hash_filter != NULL && wildcards)
-            to[count++] = at.node->hash_filter; /* `a/#` matches `a` as well [MQTT-4.7.1-2] */
-        if (walk_has_level(&walk, at.depth)) {
-            struct topic_index_node *plus = wildcards ? at.node->plus : NULL;
+        if ((plus != NULL || at.node->children > 0) && walk_has_level(&walk, at.depth)) {
             next = at.node->children > 0 ? walk_literal(&walk, at.node, at.depth) : NULL;
             if (next == NULL)
                 next = plus;
             else if (plus != NULL)
                 tree->branches[waiting++] = (struct topic_tree_branch){plus, at.depth + 1};
-        } else if (at.node->filter != NULL) {
-            to[count++] = at.node->filter;
         }
         if (next != NULL)
             at = (struct topic_tree_branch){next, at.depth + 1};
@@ -161,49 +180,82 @@ size_t topic_tree_memory(const struct topic_tree *tree)
     return tree->memory + hash_table_memory(&tree->children);
 }
 
-/* A match must not fail: its scratch grows with the longest filter. */
-static enum status reserve_scratch(struct topic_tree *tree, struct bytes text)
+/* Where a filter belongs that goes on with `rest` behind this node; NULL: further down. */
+static struct topic_filter **free_place(
+    const struct topic_tree *tree, struct topic_index_node *node, struct bytes rest)
 {
-    uint32_t levels = 0;
-    for (struct bytes rest = text; rest.data != NULL; levels++)
-        (void)topic_level_take(&rest);
-    if (tree->levels != NULL && levels <= tree->deepest)
+    struct topic_filter **place = NULL;
+    if (rest.data == NULL)
+        place = &node->filter;
+    else if (topic_level_is(rest, '#'))
+        place = &node->hash_filter;
+    else if (node->tail == NULL && find_step(tree, node, topic_level_take(&rest)) == NULL)
+        place = &node->tail;
+    assert(place == NULL || *place == NULL);
+    return place;
+}
+
+/* Goes to the child for the first level of *rest, or makes it, `depth` levels below the root. */
+static enum status step_down(
+    struct topic_tree *tree, struct topic_index_node **node, struct bytes *rest, uint32_t depth)
+{
+    struct bytes level = topic_level_take(rest);
+    struct topic_index_node *child = find_step(tree, *node, level);
+    if (child == NULL) {
+        enum status status = reserve_scratch(tree, depth);
+        if (status != STATUS_OK)
+            return status;
+        child = add_child(tree, *node, level);
+        if (child == NULL)
+            return STATUS_NO_MEMORY;
+        push_tail(tree, *node, child, level);
+    }
+    *node = child;
+    return STATUS_OK;
+}
+
+/* A match must not fail: its scratch grows with the deepest node. */
+static enum status reserve_scratch(struct topic_tree *tree, uint32_t depth)
+{
+    if (tree->levels != NULL && depth <= tree->deepest)
         return STATUS_OK;
-    struct topic_tree_level *level_scratch = malloc((levels + 1) * sizeof *level_scratch);
-    struct topic_tree_branch *branch_scratch = malloc((levels + 1) * sizeof *branch_scratch);
-    if (level_scratch == NULL || branch_scratch == NULL) {
-        free(level_scratch);
-        free(branch_scratch);
+    uint32_t deepest = depth < 8 ? 8 : depth * 2;
+    struct topic_tree_level *levels = malloc((deepest + 1) * sizeof *levels);
+    struct topic_tree_branch *branches = malloc((deepest + 1) * sizeof *branches);
+    if (levels == NULL || branches == NULL) {
+        free(levels);
+        free(branches);
         return STATUS_NO_MEMORY;
     }
     free(tree->levels);
     free(tree->branches);
-    tree->memory += (levels - tree->deepest) * (sizeof *level_scratch + sizeof *branch_scratch);
-    tree->levels = level_scratch;
-    tree->branches = branch_scratch;
-    tree->deepest = levels;
+    tree->memory += (deepest - tree->deepest) * (sizeof *levels + sizeof *branches);
+    tree->levels = levels;
+    tree->branches = branches;
+    tree->deepest = deepest;
     return STATUS_OK;
 }
 
-/* Finds or makes the nodes of all levels but a last `#`. */
-static enum status make_path(struct topic_tree *tree, struct bytes text, struct topic_index_node **ret_node)
+/* Hands the node's tail on to its new child, if it goes on with that level. */
+static void push_tail(const struct topic_tree *tree, struct topic_index_node *node,
+    struct topic_index_node *child, struct bytes level)
 {
-    struct topic_index_node *node = tree->root;
-    for (struct bytes rest = text; rest.data != NULL;) {
-        struct bytes level = topic_level_take(&rest);
-        if (topic_level_is(level, '#'))
-            break;
-        struct topic_index_node *child = find_step(tree, node, level);
-        if (child == NULL)
-            child = add_child(tree, node, level);
-        if (child == NULL) {
-            prune(tree, node);
-            return STATUS_NO_MEMORY;
-        }
-        node = child;
-    }
-    *ret_node = node;
-    return STATUS_OK;
+    if (node->tail == NULL)
+        return;
+    struct bytes rest = tail_text(node);
+    if (!bytes_equal(topic_level_take(&rest), level))
+        return;
+    struct topic_filter **place = free_place(tree, child, rest);
+    *place = node->tail;
+    (*place)->node = child;
+    node->tail = NULL;
+}
+
+/* What the tail still has to match behind its node. */
+static struct bytes tail_text(const struct topic_index_node *node)
+{
+    const struct topic_entry *entry = topic_entry_of(node->tail);
+    return bytes_of(entry->text + node->prefix_size, entry->text_size - node->prefix_size);
 }
 
 /* Spreads a parent's address over all bits, so that equal levels below different parents differ. */
@@ -239,6 +291,7 @@ static struct topic_index_node *add_child(
         return NULL;
     child->parent = parent;
     child->text_size = (uint16_t)level.size;
+    child->prefix_size = parent->prefix_size + (uint32_t)level.size + 1;
     if (level.size > 0)
         memcpy(child->text, level.data, level.size);
     if (topic_level_is(level, '+')) {
@@ -258,8 +311,8 @@ static struct topic_index_node *add_child(
 /* Frees the node and its parents as far as nothing needs them. */
 static void prune(struct topic_tree *tree, struct topic_index_node *node)
 {
-    while (node != tree->root && node->filter == NULL && node->hash_filter == NULL && node->plus == NULL &&
-           node->children == 0) {
+    while (node != tree->root && node->filter == NULL && node->hash_filter == NULL && node->tail == NULL &&
+           node->plus == NULL && node->children == 0) {
         struct topic_index_node *parent = node->parent;
         if (parent->plus == node) {
             parent->plus = NULL;
@@ -274,12 +327,48 @@ static void prune(struct topic_tree *tree, struct topic_index_node *node)
     }
 }
 
+/* Puts the filters into `to` that a node holds and that match; returns how many. */
+static inline uint32_t walk_collect(
+    struct walk *walk, const struct topic_tree_branch *at, struct topic_filter **to)
+{
+    const struct topic_index_node *node = at->node;
+    uint32_t count = 0;
+    if (node->hash_filter != NULL && (at->depth > 0 || !walk->dollar))
+        to[count++] = node->hash_filter; /* `a/#` matches `a` as well [MQTT-4.7.1-2] */
+    if (node->tail != NULL && walk_has_level(walk, at->depth) && walk_tail_matches(walk, node, at->depth))
+        to[count++] = node->tail;
+    if (node->filter != NULL && !walk_has_level(walk, at->depth))
+        to[count++] = node->filter;
+    return count;
+}
+
+/* True if the tail matches the topic's levels from `depth` on, of which there is one. */
+static bool walk_tail_matches(struct walk *walk, const struct topic_index_node *node, uint32_t depth)
+{
+    struct bytes filter = tail_text(node);
+    if (depth == 0 && walk->dollar && (filter.data[0] == '+' || filter.data[0] == '#'))
+        return false;
+    const uint8_t *from = walk->tree->levels[depth].text.data;
+    struct bytes topic = bytes_of(from, walk->topic.size - (size_t)(from - walk->topic.data));
+    while (filter.data != NULL) {
+        struct bytes wanted = topic_level_take(&filter);
+        if (topic_level_is(wanted, '#'))
+            return true;
+        if (topic.data == NULL)
+            return false;
+        struct bytes level = topic_level_take(&topic);
+        if (!topic_level_is(wanted, '+') && !bytes_equal(level, wanted))
+            return false;
+    }
+    return topic.data == NULL;
+}
+
 /* True if the topic has a level at `depth`, counted from 0. */
 static inline bool walk_has_level(struct walk *walk, uint32_t depth)
 {
     if (depth < walk->known)
         return true;
-    if (walk->rest.data == NULL || walk->tree->levels == NULL)
+    if (walk->rest.data == NULL)
         return false;
     assert(depth == walk->known && depth <= walk->tree->deepest);
     struct topic_tree_level *level = &walk->tree->levels[walk->known++];

@@ -3,7 +3,7 @@
  *
  * `+` and `#` hang at their node directly. All other children, of all nodes, are in one hash table keyed by
  * (node, text of the level): a node with a million children costs no more to pass than one with three.
- * A match looks at a node only if the topic's levels lead there, and never deeper than the longest filter.
+ * A match looks at a node only if the topic's levels lead there.
  */
 #ifndef SHARED_TOPIC_TREE_H
 #define SHARED_TOPIC_TREE_H
@@ -22,7 +22,7 @@ struct topic_tree {
     struct topic_index_node *root; /* owned */
     struct hash_table children;    /* the nodes that are neither root nor `+` */
     uint32_t filters;
-    uint32_t deepest;                   /* levels of the longest filter there ever was */
+    uint32_t deepest;                   /* no node ever was so many levels below the root */
     struct topic_tree_level *levels;    /* owned, scratch of a match: deepest + 1 */
     struct topic_tree_branch *branches; /* owned, scratch of a match: deepest + 1 */
     size_t memory;                      /* bytes of nodes and scratch */

@@ -379,7 +379,7 @@ static void many_levels_do_no_harm(void **state)
     memset(topic, '/', sizeof topic);
     for (size_t i = 0; i < sizeof filter; i++)
         filter[i] = i % 2 ? '/' : '+';
-    struct subscription subscriptions[3] = {0};
+    struct subscription subscriptions[4] = {0};
     insert(index, "a/+/b", &subscriptions[0]);
     assert_int_equal(topic_index_match(index, bytes_of(topic, sizeof topic)).count, 0);
     struct topic_filter *entry;
@@ -392,8 +392,18 @@ static void many_levels_do_no_harm(void **state)
     assert_int_equal(topic_index_insert(index, entry, NULL, &subscriptions[2]), STATUS_OK);
     topic[65534] = '/';
     assert_int_equal(topic_index_match(index, bytes_of(topic, sizeof topic)).count, 1);
-    for (size_t i = 0; i < 3; i++)
+    /* A second filter that parts from the first at the last level. */
+    filter[sizeof filter - 1] = 'a';
+    assert_int_equal(topic_index_acquire(index, bytes_of(filter, sizeof filter), &entry), STATUS_OK);
+    assert_int_equal(topic_index_insert(index, entry, NULL, &subscriptions[3]), STATUS_OK);
+    memcpy(topic, filter, sizeof topic);
+    for (size_t i = 0; i < sizeof topic; i++)
+        topic[i] = topic[i] == '+' ? 'b' : topic[i];
+    assert_int_equal(topic_index_match(index, bytes_of(topic, sizeof topic)).count, 2);
+    assert_ptr_equal(topic_index_find(index, bytes_of(filter, sizeof filter)), entry);
+    for (size_t i = 0; i < 4; i++)
         topic_index_remove(index, &subscriptions[i]);
+    assert_true(topic_index_memory(index) < 8 * 1024 * 1024); /* the scratch of so deep a walk */
     assert_int_equal(topic_index_entries(index), 0);
     topic_index_free(&index);
 }
