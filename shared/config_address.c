@@ -111,14 +111,17 @@ bool config_bind_is_loopback(const struct config_bind *bind)
     return IN6_IS_ADDR_LOOPBACK(&ipv6->sin6_addr);
 }
 
-/* True if address bits behind the prefix are set: "10.1.2.3/8" is a slip of the pen that must not pass. */
-static bool has_host_bits(const struct config_access_rule *rule)
+/* Clears address bits behind the prefix; true if there were any. */
+static bool clear_host_bits(struct config_access_rule *rule)
 {
-    unsigned bits = rule->family == AF_INET ? 32 : 128;
-    for (unsigned i = rule->prefix_bits; i < bits; i++)
-        if (rule->address[i / 8] & (0x80 >> (i % 8)))
-            return true;
-    return false;
+    unsigned bits = rule->family == AF_UNSPEC ? 0 : rule->family == AF_INET ? 32 : 128;
+    bool any = false;
+    for (unsigned i = rule->prefix_bits; i < bits; i++) {
+        uint8_t bit = (uint8_t)(0x80 >> (i % 8));
+        any = any || (rule->address[i / 8] & bit) != 0;
+        rule->address[i / 8] &= (uint8_t)~bit;
+    }
+    return any;
 }
 
 /* "10.0.0.0/8" or a single address into the rule. */
@@ -141,22 +144,40 @@ static bool parse_network(const char *text, struct config_access_rule *rule)
     if (slash != NULL && !parse_decimal(slash + 1, bits, &bits))
         return false;
     rule->prefix_bits = (uint8_t)bits;
-    return !has_host_bits(rule);
+    return true;
 }
 
-enum status config_access_rule_parse(const char *text, struct config_access_rule *ret_rule)
+static bool parse_rule(const char *text, struct config_access_rule *ret_rule)
 {
     struct config_access_rule rule = {.family = AF_UNSPEC};
     size_t word = strcspn(text, " ");
     if (word == 5 && strncmp(text, "allow", word) == 0)
         rule.allow = true;
     else if (word != 4 || strncmp(text, "deny", word) != 0)
-        return STATUS_INVALID;
+        return false;
     text += word;
     text += strspn(text, " ");
     if (strcmp(text, "all") != 0 && !parse_network(text, &rule))
+        return false;
+    *ret_rule = rule;
+    return true;
+}
+
+enum status config_access_rule_parse(const char *text, struct config_access_rule *ret_rule)
+{
+    struct config_access_rule rule;
+    /* "10.1.2.3/8" is a slip of the pen that must not pass: which of both was meant? */
+    if (!parse_rule(text, &rule) || clear_host_bits(&rule))
         return STATUS_INVALID;
     *ret_rule = rule;
+    return STATUS_OK;
+}
+
+enum status config_access_rule_parse_masked(const char *text, struct config_access_rule *ret_rule)
+{
+    if (!parse_rule(text, ret_rule))
+        return STATUS_INVALID;
+    (void)clear_host_bits(ret_rule);
     return STATUS_OK;
 }
 

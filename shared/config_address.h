@@ -19,6 +19,10 @@ bool config_bind_is_loopback(const struct config_bind *bind);
 /* "allow all", "deny 10.0.0.0/8", "allow ::1". STATUS_INVALID. */
 enum status config_access_rule_parse(const char *text, struct config_access_rule *ret_rule) CHECK_RESULT;
 
+/* The same, but clears address bits behind the prefix ("10.1.2.3/8"), which the other refuses. */
+enum status config_access_rule_parse_masked(
+    const char *text, struct config_access_rule *ret_rule) CHECK_RESULT;
+
 #define CONFIG_ACCESS_RULE_TEXT_MAX 64
 void config_access_rule_format(const struct config_access_rule *rule, char to[CONFIG_ACCESS_RULE_TEXT_MAX]);
 

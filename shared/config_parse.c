@@ -117,7 +117,7 @@ static void complain_unknown(const struct config_context *context, const struct 
 static void parse_default(
     const struct config_context *context, const char *path, const struct config_row *row, void *field)
 {
-    if (row->default_json == NULL)
+    if (row->default_json == NULL || config_row_required(row))
         return;
     json_t *value = json_loads(row->default_json, JSON_DECODE_ANY, NULL);
     assert(value != NULL);
@@ -133,7 +133,7 @@ static void parse_row(
     const char *key = config_row_key(row);
     snprintf(path, sizeof path, "%s.%s", place->path, key);
     const json_t *value = json_object_get(place->object, key);
-    if (value == NULL && row->required) {
+    if (value == NULL && config_row_required(row)) {
         char allowed[CONFIG_ALLOWED_TEXT_MAX];
         config_value_allowed(row, allowed);
         config_complain(context, place->path, "the key \"%s\" is missing; allowed: %s", key, allowed);

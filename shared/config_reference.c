@@ -20,9 +20,9 @@ static bool row_in_section(const struct config_row *row, const struct config_sec
 /* What stands in the reference where there is no default. */
 static const char *default_text(const struct config_row *row)
 {
-    if (row->default_json != NULL)
-        return row->default_json;
-    return row->required ? "must be given" : "none";
+    if (config_row_required(row))
+        return "must be given";
+    return row->default_json != NULL ? row->default_json : "none";
 }
 
 /* Prints words, wrapped, each line after four spaces. */
@@ -51,7 +51,7 @@ static void print_row(FILE *to, const struct config_row *row)
     print_wrapped(to, row->text);
     snprintf(line, sizeof line, "Allowed: %s.", allowed);
     print_wrapped(to, line);
-    snprintf(line, sizeof line, "Default: %s.", default_text(row));
+    snprintf(line, sizeof line, config_row_required(row) ? "It %s." : "Default: %s.", default_text(row));
     print_wrapped(to, line);
 }
 
@@ -95,8 +95,8 @@ void config_print_reference_markdown(FILE *to)
             if (!row_in_section(row, section))
                 continue;
             config_value_allowed(row, allowed);
-            fprintf(to, "| `%s` | %s%s%s | ", row->path, row->default_json ? "`" : "", default_text(row),
-                row->default_json ? "`" : "");
+            const char *quote = row->default_json != NULL && !config_row_required(row) ? "`" : "";
+            fprintf(to, "| `%s` | %s%s%s | ", row->path, quote, default_text(row), quote);
             print_cell(to, allowed);
             fputs(" | ", to);
             print_cell(to, row->text);

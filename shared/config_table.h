@@ -33,6 +33,8 @@ struct config_choice {
     uint32_t value;
 };
 
+#define CONFIG_REQUIRED "" /* no JSON value */
+
 struct config_row {
     const char *path; /* "mqtt.max_qos"; "listeners.*.bind"; "listeners.ssl:*.keyfile" */
     enum config_type type;
@@ -40,8 +42,7 @@ struct config_row {
     const char *default_json;            /* NULL: none; the field stays zero */
     double minimum, maximum;             /* of numbers, in the field's unit; of a string's length */
     const struct config_choice *choices; /* for an integer: words allowed besides numbers */
-    bool required;
-    const char *text; /* one or two sentences of documentation */
+    const char *text;                    /* one or two sentences of documentation */
 };
 
 extern const struct config_row config_table[];
@@ -58,6 +59,9 @@ enum config_scope { CONFIG_SCOPE_NODE, CONFIG_SCOPE_LISTENER, CONFIG_SCOPE_SSL }
 
 /* Which object holds the row's key: a section of the node, any listener, or ssl listeners alone. */
 enum config_scope config_row_scope(const struct config_row *row);
+
+/* Must the key be given? */
+bool config_row_required(const struct config_row *row);
 
 /* Section ("mqtt", "listeners") and key ("max_qos") of a row. */
 size_t config_row_section_size(const struct config_row *row); /* bytes of path that are the section */

@@ -224,11 +224,14 @@ static bool parse_ms(const struct value *value, void *field)
 static bool parse_seconds(const struct value *value, void *field)
 {
     uint64_t ms;
-    if (!duration_ms(value->json, &ms) || !in_range(value->row, (double)(ms / 1000)))
+    if (!duration_ms(value->json, &ms))
         return refuse(value, NULL);
     if (ms % 1000 != 0)
         return refuse(value, "not a whole number of seconds");
-    *(uint32_t *)field = (uint32_t)(ms / 1000);
+    uint64_t seconds = ms / 1000;
+    if (!in_range(value->row, (double)seconds))
+        return refuse(value, NULL);
+    *(uint32_t *)field = (uint32_t)seconds;
     return true;
 }
 

@@ -36,18 +36,18 @@ static unsigned quota_of_folder(const char *folder)
 {
     char path[PATH_MAX + 32];
     char text[128];
+    char quota[64];
     char period[32];
     snprintf(path, sizeof path, "%s/cpu.max", folder);
     if (read_text(path, text, sizeof text))
         return cpu_count_of_quota(text);
     snprintf(path, sizeof path, "%s/cpu.cfs_quota_us", folder);
-    if (!read_text(path, text, 64))
+    if (!read_text(path, quota, sizeof quota))
         return 0;
     snprintf(path, sizeof path, "%s/cpu.cfs_period_us", folder);
     if (!read_text(path, period, sizeof period))
         return 0;
-    strcat(text, " ");
-    strcat(text, period);
+    snprintf(text, sizeof text, "%s %s", quota, period);
     return cpu_count_of_quota(text);
 }
 
