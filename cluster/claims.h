@@ -49,8 +49,8 @@ struct claims_settings {
      * The registrar was silent and has answered after all, or found a second owner: `stamp` stands for this
      * worker's claim now, and `previous` had the client before (BUS_PEERS_MAX: nobody). If the client is
      * owned here with an older or the same stamp: set that stamp and ask `previous` for its late part
-     * (session_move_in with late). Returns false if the client is not owned here (then the claim is given
-     * back).
+     * (session_move_in with late), or end it there if the session began with Clean Start
+     * (session_move_discard). Returns false if the client is not owned here (then the claim is given back).
      */
     bool (*late)(void *context, struct bytes client_id, uint64_t stamp, unsigned previous);
 };
@@ -95,6 +95,10 @@ bool claims_ask(struct claims *claims, struct claim *claim);
 void claims_cancel(struct claims *claims, struct claim *claim);
 /* The session ended here (not: moved out). Removes only the record with this stamp. */
 void claims_release(struct claims *claims, struct bytes client_id, uint64_t stamp);
+
+/* The session is ours again under this stamp: its new owner died or gave it back (session_move.h,
+ * taken_back). */
+void claims_reclaim(struct claims *claims, struct bytes client_id, uint64_t stamp);
 
 /* Monotonic time at which bus_tick() has something to do for claims (UINT64_MAX: nothing). */
 uint64_t claims_next_us(const struct claims *claims);

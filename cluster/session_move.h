@@ -4,20 +4,28 @@
  * bytes and deliveries through struct session_moves_ops. Worker process; sits on bus.h, routes.h and
  * acceptance.h's encoding; no sockets, no clock but shared/clock.h, does not log.
  *
- *   B                                          A                                         each peer P
+ *   B                                          A                                      each peer P
  *   session_move_in ── REQUEST ──────────────> take_out, export_state
- *   import_state (subscriptions, routes) <──── STATE (chunks)
+ *   import_state (subscriptions, routes) <──── STATE (in parts)
+ *   IMPORTED ────────────────────────────────> begins to forward
  *   answered: CONNACK, client is read
- *   MARK_REQUEST ───────── behind the routes, to A and to each peer ──────────────────> applies B's routes
- *                                              marked[P] <───────────────── MARK ──────── and marks both
- * lanes passed[P] <────────────────────────────────────────────────────────── MARK ──────── forwarded …
- * <───────────────────────────── next … (whatever arrived for the session before P's mark) release what was
- * held of P <────────────── ORIGIN_END(P) in_done <───────────────────────────────── END; out_done
+ *   MARK_REQUEST ── behind the routes, to A and to each peer ─────────────────────> has B's routes
+ *                                              marked[P] <────────────── MARK ─────── and marks both lanes
+ *   passed[P] <───────────────────────────────────────────────────────── PASSED ─────
+ *   forwarded … <───────────────────────────── next … (whatever came for the session before P's mark)
+ *   release what was held of P <────────────── ORIGIN_END(P, limit)
+ *   in_done <───────────────────────────────── END; out_done
  *
- * A copies its state and forwards nothing before B's first MARK_REQUEST. B puts that before it flushes
- * anything to its client. So a B that dies earlier has done nothing, and A takes the session back; a B that
- * dies later takes it along. A move waits for rooms in lanes, for marks of stopped peers and for nothing
- * else.
+ * A mark carries P's sequence of that moment, its *limit*. What P published before is A's to deliver, B drops
+ * it should it come directly, too; what P published later is B's, A drops it. So no identities are compared.
+ *
+ * A copies its state and forwards nothing before IMPORTED, and B puts that into the lane in the turn of the
+ * import, before it flushes anything to its client. So a B that dies earlier has done nothing, and A takes
+ * the session back; with a B that dies later it is gone as all sessions of B. A move waits for room in lanes,
+ * for marks of stopped peers and for nothing else.
+ *
+ * Who is asked while it still waits for the state itself names the one whom it asked (REDIRECT), and lets go
+ * of it. One that waits for a late part gives what it has, and names the other (SEE).
  */
 #ifndef CLUSTER_SESSION_MOVE_H
 #define CLUSTER_SESSION_MOVE_H
@@ -80,9 +88,11 @@ struct session_moves_ops {
     /* All of it is at the new owner (or died with it): remove its subscriptions and free it. `out` is gone.
      */
     void (*out_done)(void *context, void *session);
-    /* The new owner died before it took over: the session is an ordinary one without connection again, with
-       its old stamp, in the registry; if the registry has a newer one of this client: free this one. `out` is
-       gone. */
+    /*
+     * The new owner died, or did not want it any more, before it took over: the session is an ordinary one
+     * without connection again, with its old stamp, in the registry; tell claims_reclaim(). If the registry
+     * has a newer session of this client by now: free this one. `out` is gone.
+     */
     void (*taken_back)(void *context, void *session);
 
     /* New owner (B). ----------------------------------------------------------------------------------------
@@ -90,7 +100,9 @@ struct session_moves_ops {
     /*
      * The previous owner's state, whole: insert subscriptions, call routes_want() for each, restore what was
      * in flight. late: the client is being served already: queue what was in flight behind what is there,
-     * with new packet identifiers. STATUS_PROTOCOL: malformed, nothing is used. */
+     * with new packet identifiers, but for what session_move_seen() has seen. STATUS_PROTOCOL: malformed,
+     * nothing is used.
+     */
     enum status (*import_state)(void *context, void *session, struct bytes state, bool late) CHECK_RESULT;
     /*
      * The client need not wait any longer: once per move that is not late. The best CONNACK goes out when
@@ -129,12 +141,14 @@ enum status session_moves_new(
 void session_moves_free(struct session_moves **moves);
 
 /*
- * Asks `previous` (claim->previous, a live peer) for the client's session; `session` is the new one here, not
- * yet served. deadline_us: claim->begun_us + claim_timeout. `current`: a move that the session has already,
- * or NULL; the new one then waits for its end. late: the client is served already, `answered` is not called.
- * If another session of the client is still here (its claim was superseded by `previous`, whose request has
- * not come yet): session_move_park() it first. Returns NULL if the peer is not live or memory is out: nothing
- * will come, `answered` is not called.
+ * Asks `previous` (claim->previous) for the client's session; `session` is the new one here, not yet served.
+ * deadline_us: claim->begun_us + claim_timeout. `current`: a move that the session has already, or NULL; the
+ * new one then waits for its end. late: the client is served already, `answered` is not called.
+ * - If another session of the client is still here (its claim was superseded by `previous`, whose request has
+ * not come yet): session_move_park() it first.
+ * - If no session of the client is here and the claim names nobody or ourselves: call with `previous` =
+ * bus_self(); it may be on its way to a worker that has died. Returns NULL if there is nobody to ask or
+ * memory is out: `answered` is not called. Returns `current` if that one asks the same worker already.
  */
 struct session_move_in *session_move_in(struct session_moves *moves, void *session, struct bytes client_id,
     uint64_t stamp, unsigned previous, uint64_t deadline_us, bool late, struct session_move_in *current);
@@ -161,14 +175,19 @@ enum session_move_verdict {
 };
 /*
  * What to do with a publication for a session that has `in` or `out` (either may be NULL). `peer`: whose lane
- * brought it, bus_self() for those that clients of this worker published. Hot while moves last: no
- * allocation.
+ * brought it, bus_self() for those that clients of this worker published. Hot while moves last: allocates for
+ * late parts only.
  */
-enum session_move_verdict session_move_verdict(const struct session_move_in *in,
-    const struct session_move_out *out, unsigned peer, const struct publication_meta *meta);
+enum session_move_verdict session_move_verdict(struct session_move_in *in, struct session_move_out *out,
+    unsigned peer, const struct publication_meta *meta);
 /* Keeps it (own reference; note copied) until what the previous owner forwards of that origin is in. */
 void session_move_hold(
     struct session_move_in *in, unsigned peer, struct publication *publication, struct bytes note);
+
+/* In import_state of a late part: true if the client had this one directly meanwhile: leave it out. */
+bool session_move_seen(struct session_move_in *in, const struct publication_meta *meta);
+/* Each publication that comes from a peer (acceptance's `deliver`), whoever wants it: one store. */
+void session_moves_heard(struct session_moves *moves, unsigned peer, const struct publication_meta *meta);
 
 /* Monotonic time at which bus_tick() has something to do for moves (UINT64_MAX: nothing). */
 uint64_t session_moves_next_us(const struct session_moves *moves);

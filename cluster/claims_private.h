@@ -1,0 +1,165 @@
+/*
+ * The inside of struct claims, for claims.c (the claimant), claims_registrar.c (the records) and
+ * claims_collect.c (reports) alone.
+ */
+#ifndef CLUSTER_CLAIMS_PRIVATE_H
+#define CLUSTER_CLAIMS_PRIVATE_H
+
+#include "cluster/claims.h"
+#include "cluster/outbox.h"
+#include "cluster/record.h"
+#include "shared/hash_table.h"
+#include "shared/pointer_bag.h"
+
+/*
+ * BUS_RECORD_CLAIM: u8 kind, u64 incarnation that it is meant for (a record in the window may be read by the
+ * next one, whom it does not concern), then by kind, `id` being u16 size and bytes: CLAIM, ASK      u64
+ * number, u64 begun_us, id ANSWER          u64 number, u8 outcome, u64 stamp, u8 previous, u8 prior, id
+ * (number 0: nobody asked) RELEASE         u64 stamp, u8 unwanted, id SUPERSEDED      u64 stamp, u8 owner, id
+ *   REPORT_REQUEST  u8 home, u64 number
+ *   REPORT          (u64 stamp, id) …
+ *   REPORT_END      u8 home, u64 number
+ */
+enum claims_kind {
+    CLAIMS_CLAIM = 1,
+    CLAIMS_ASK,
+    CLAIMS_ANSWER,
+    CLAIMS_RELEASE,
+    CLAIMS_SUPERSEDED,
+    CLAIMS_REPORT_REQUEST,
+    CLAIMS_REPORT,
+    CLAIMS_REPORT_END,
+};
+
+#define CLAIMS_HEAD_SIZE 9u
+#define CLAIMS_BUCKETS   1024u
+#define CLAIMS_NOBODY    BUS_PEERS_MAX
+/* How long one that was superseded is remembered: longer than a worker may stand still before it is replaced.
+ */
+#define CLAIMS_SUPERSEDED_US 30000000u
+
+/* A registrar's record of one client. A generation tells one life of a slot from the next, so that no record
+   need be touched when its owner dies. */
+struct claims_record {
+    uint64_t hash;
+    uint64_t stamp;
+    uint64_t prior_stamp;
+    uint32_t position; /* in claims->records */
+    uint32_t owner_generation;
+    uint32_t prior_generation;
+    uint8_t owner;
+    uint8_t prior; /* who had it before, should the owner die before it has asked for the session */
+    uint16_t id_size;
+    uint8_t id[];
+};
+
+enum claims_home_state {
+    HOME_UNKNOWN,    /* not ours, or not asked about yet */
+    HOME_COLLECTING, /* owners are reporting; claims wait */
+    HOME_READY,
+};
+
+struct claims_home_slot {
+    enum claims_home_state state;
+    uint64_t waiting; /* peers that have not reported */
+    uint64_t number;  /* of our request */
+    uint64_t deadline_us;
+    struct list pending; /* struct claims_pending */
+};
+
+/* A claim that waits for the reports. */
+struct claims_pending {
+    struct list link;
+    unsigned peer; /* who claims; self too */
+    uint8_t kind;
+    uint64_t number;
+    uint64_t begun_us;
+    uint16_t id_size;
+    uint8_t id[];
+};
+
+/* A client of ours that another worker has claimed: ours again should that one die before it asks. */
+struct claims_superseded {
+    struct list link;
+    uint64_t until_us;
+    unsigned owner;
+    bool owner_died;
+    uint16_t id_size;
+    uint8_t id[];
+};
+
+struct claims {
+    struct bus *bus;
+    const struct keyed_hash *hash;
+    unsigned workers;
+    uint64_t timeout_us;
+    struct claims_settings engine; /* its callbacks */
+    struct outbox outbox;
+    uint32_t generations[BUS_PEERS_MAX];
+    /* Claimant. */
+    uint64_t number;
+    struct list outstanding; /* struct claim, in the order of deadlines */
+    struct list buckets[CLAIMS_BUCKETS];
+    struct list superseded; /* in the order of until_us */
+    /* Registrar. */
+    struct hash_table table;
+    struct pointer_bag records;
+    size_t records_size;
+    struct claims_home_slot homes[BUS_PEERS_MAX];
+    uint64_t sweep_due_us; /* UINT64_MAX: nothing died */
+    uint32_t sweep_at;     /* records not yet looked at */
+    uint8_t page[16384];
+    uint8_t scratch[BUS_RECORD_MAX];
+};
+
+struct claims_grant {
+    enum claim_outcome outcome;
+    uint64_t stamp;
+    unsigned previous;
+    unsigned prior;
+};
+
+/* claims.c */
+uint64_t claims_hash(const struct claims *claims, struct bytes client_id);
+unsigned claims_home_of(const struct claims *claims, uint64_t hash);
+unsigned claims_registrar_of(const struct claims *claims, unsigned home);
+bool claims_is_live(const struct claims *claims, unsigned peer);
+uint8_t *claims_begin(struct claims *claims, unsigned peer, uint8_t *to, enum claims_kind kind);
+uint8_t *claims_write_id(uint8_t *to, struct bytes client_id);
+void claims_send(struct claims *claims, unsigned peer, const uint8_t *end);
+/* The registrar (perhaps we ourselves) has answered. */
+void claims_answered(struct claims *claims, unsigned registrar, uint64_t number,
+    const struct claims_grant *grant, struct bytes client_id);
+void claims_superseded(struct claims *claims, struct bytes client_id, uint64_t stamp, unsigned owner);
+
+/* claims_registrar.c */
+void claims_handle(struct claims *claims, unsigned peer, uint8_t kind, uint64_t number, uint64_t begun_us,
+    struct bytes client_id);
+void claims_handle_release(
+    struct claims *claims, unsigned peer, struct bytes client_id, uint64_t stamp, bool unwanted);
+void claims_handle_report(struct claims *claims, unsigned peer, struct bytes client_id, uint64_t stamp);
+void claims_registrar_tick(struct claims *claims, uint64_t now_us);
+/* Somebody died: its records go, but not before others have reported what they still have. */
+void claims_registrar_sweep_later(struct claims *claims);
+void claims_registrar_forget_home(struct claims *claims, unsigned home);
+void claims_registrar_done(struct claims *claims);
+
+/* claims_collect.c */
+/* True if the owners of this home slot's clients are known; begins to ask for them otherwise. */
+bool claims_collected(struct claims *claims, unsigned home);
+void claims_wait_for_reports(struct claims *claims, unsigned peer, uint8_t kind, uint64_t number,
+    uint64_t begun_us, struct bytes client_id);
+void claims_collect_begin(struct claims *claims, unsigned home);
+void claims_collect_peer_died(struct claims *claims, unsigned peer);
+void claims_collect_peer_started(struct claims *claims);
+void claims_collect_again(struct claims *claims, unsigned peer);
+void claims_collect_tick(struct claims *claims, uint64_t now_us);
+void claims_collect_done(struct claims *claims);
+/* Reports one client to its registrar. */
+void claims_report(struct claims *claims, struct bytes client_id, uint64_t stamp);
+/* Reports all own clients whose registrar is `peer`. */
+void claims_report_all(struct claims *claims, unsigned peer);
+enum status claims_on_report_request(struct claims *claims, unsigned peer, struct record_reader *reader);
+enum status claims_on_report_end(struct claims *claims, unsigned peer, struct record_reader *reader);
+
+#endif
