@@ -20,15 +20,15 @@ static const uint8_t flags_by_type[16] = {
     [MQTT_UNSUBSCRIBE] = 2,
 };
 
-static enum status read_long_length(
-    int version, const uint8_t *data, size_t size, struct mqtt_header *header, struct mqtt_fault *ret_fault);
+static enum status decode_long_header(unsigned version, const uint8_t *data, size_t size,
+    uint32_t max_packet_size, struct mqtt_header *ret_header, struct mqtt_fault *ret_fault);
 static enum status publish_topic_fault(struct bytes topic, struct mqtt_fault *ret_fault);
-static enum status publish_properties(
-    struct mqtt_cursor *cursor, bool to_client, struct mqtt_publish *ret, struct mqtt_fault *ret_fault);
+static const uint8_t *publish_properties(const uint8_t *at, const uint8_t *end, bool to_client,
+    struct mqtt_publish *ret, struct mqtt_fault *ret_fault);
 static enum status reason_and_properties(struct bytes body, uint8_t type, enum mqtt_reason *ret_reason,
     struct mqtt_properties *ret, struct mqtt_fault *ret_fault);
 
-static inline bool header_byte_valid(int version, uint8_t type, uint8_t flags)
+static inline bool header_byte_valid(unsigned version, uint8_t type, uint8_t flags)
 {
     uint8_t wanted = flags_by_type[type];
     if (type == 0 || (type == MQTT_AUTH && version != MQTT_5_0 && version != MQTT_VERSION_UNKNOWN))
@@ -37,27 +37,31 @@ static inline bool header_byte_valid(int version, uint8_t type, uint8_t flags)
            (version == MQTT_3_1 && wanted == 2 && flags == (2 | FLAG_DUP));
 }
 
-enum status mqtt_decode_header_of(int version, const uint8_t *data, size_t size, uint32_t max_packet_size,
-    struct mqtt_header *ret_header, struct mqtt_fault *ret_fault)
+/* Field by field: a struct put together byte by byte and then copied stalls the processor. */
+static inline enum status finish_header(uint8_t first, uint8_t header_size, uint32_t remaining_size,
+    uint32_t max_packet_size, struct mqtt_header *ret_header, struct mqtt_fault *ret_fault)
 {
-    if (size == 0)
-        return STATUS_AGAIN;
-    struct mqtt_header header = {.type = data[0] >> 4, .flags = data[0] & 0x0F, .header_size = 2};
-    if (UNLIKELY(!header_byte_valid(version, header.type, header.flags)))
-        return mqtt_fault_set(ret_fault, MQTT_MALFORMED_PACKET, "packet type or flags not allowed");
-    if (LIKELY(size >= 2 && data[1] < 0x80)) {
-        header.remaining_size = data[1];
-    } else {
-        enum status status = read_long_length(version, data + 1, size - 1, &header, ret_fault);
-        if (status != STATUS_OK)
-            return status;
-    }
-    if (UNLIKELY(header.header_size + header.remaining_size > max_packet_size)) {
+    if (UNLIKELY(header_size + remaining_size > max_packet_size)) {
         (void)mqtt_fault_set(ret_fault, MQTT_PACKET_TOO_LARGE, "packet larger than the maximum packet size");
         return STATUS_LIMIT;
     }
-    *ret_header = header;
+    ret_header->type = first >> 4;
+    ret_header->flags = first & 0x0F;
+    ret_header->header_size = header_size;
+    ret_header->remaining_size = remaining_size;
     return STATUS_OK;
+}
+
+enum status mqtt_decode_header_of(unsigned version, const uint8_t *data, size_t size,
+    uint32_t max_packet_size, struct mqtt_header *ret_header, struct mqtt_fault *ret_fault)
+{
+    if (UNLIKELY(size == 0))
+        return STATUS_AGAIN;
+    if (UNLIKELY(!header_byte_valid(version, data[0] >> 4, data[0] & 0x0F)))
+        return mqtt_fault_set(ret_fault, MQTT_MALFORMED_PACKET, "packet type or flags not allowed");
+    if (LIKELY(size >= 2 && data[1] < 0x80))
+        return finish_header(data[0], 2, data[1], max_packet_size, ret_header, ret_fault);
+    return decode_long_header(version, data, size, max_packet_size, ret_header, ret_fault);
 }
 
 enum status mqtt_decode_header(const uint8_t *data, size_t size, uint32_t max_packet_size,
@@ -66,27 +70,44 @@ enum status mqtt_decode_header(const uint8_t *data, size_t size, uint32_t max_pa
     return mqtt_decode_header_of(MQTT_VERSION_UNKNOWN, data, size, max_packet_size, ret_header, ret_fault);
 }
 
-static enum status read_long_length(
-    int version, const uint8_t *data, size_t size, struct mqtt_header *header, struct mqtt_fault *ret_fault)
+static enum status decode_long_header(unsigned version, const uint8_t *data, size_t size,
+    uint32_t max_packet_size, struct mqtt_header *ret_header, struct mqtt_fault *ret_fault)
 {
     uint32_t value = 0;
-    for (uint8_t i = 0; i < 4; i++) {
+    for (uint8_t i = 1; i < 5; i++) {
         if (i == size)
             return STATUS_AGAIN;
-        value |= (data[i] & 0x7Fu) << (7 * i);
+        value |= (data[i] & 0x7Fu) << (7 * (i - 1));
         if (data[i] & 0x80)
             continue;
-        if (version == MQTT_5_0 && i > 0 && data[i] == 0)
+        if (version == MQTT_5_0 && i > 1 && data[i] == 0)
             break;
-        header->header_size = i + 2;
-        header->remaining_size = value;
-        return STATUS_OK;
+        return finish_header(data[0], i + 1, value, max_packet_size, ret_header, ret_fault);
     }
     return mqtt_fault_set(ret_fault, MQTT_MALFORMED_PACKET, "remaining length badly encoded");
 }
 
-static inline enum status decode_publish(enum mqtt_version version, uint8_t flags, struct bytes body,
-    bool to_client, struct mqtt_publish *ret, struct mqtt_fault *ret_fault)
+/* Field by field, since for a whole struct the compiler emits a string instruction that costs more than all
+   the rest of the decoder. */
+static inline void publish_init(struct mqtt_publish *publish, uint8_t flags, struct bytes topic)
+{
+    publish->qos = flags >> 1 & 3;
+    publish->retain = flags & FLAG_RETAIN;
+    publish->dup = (flags & FLAG_DUP) != 0;
+    publish->packet_id = 0;
+    publish->topic_alias = 0;
+    publish->has_message_expiry = false;
+    publish->message_expiry_s = 0;
+    publish->payload_is_utf8 = false;
+    publish->topic = topic;
+    publish->properties = BYTES_NONE;
+    publish->response_topic = BYTES_NONE;
+    publish->properties_forward_as_they_are = true;
+    publish->user_properties = 0;
+}
+
+static inline __attribute__((always_inline)) enum status decode_publish(enum mqtt_version version,
+    uint8_t flags, struct bytes body, bool to_client, struct mqtt_publish *ret, struct mqtt_fault *ret_fault)
 {
     uint8_t qos = flags >> 1 & 3;
     size_t packet_id_size = qos > 0 ? 2 : 0;
@@ -95,30 +116,27 @@ static inline enum status decode_publish(enum mqtt_version version, uint8_t flag
     size_t topic_size = LIKELY(body.size >= 2) ? get_u16_be(body.data) : UINT16_MAX;
     if (UNLIKELY(body.size < 2 + topic_size + packet_id_size))
         return mqtt_fault_set(ret_fault, MQTT_MALFORMED_PACKET, "PUBLISH shorter than its topic");
-    struct mqtt_cursor cursor = {body.data + 2, body.data + body.size};
-    *ret = (struct mqtt_publish){.qos = qos,
-        .retain = flags & FLAG_RETAIN,
-        .dup = (flags & FLAG_DUP) != 0,
-        .topic = bytes_of(cursor.at, topic_size),
-        .properties_forward_as_they_are = true};
-    if (UNLIKELY(!topic_name_valid(ret->topic)) && (topic_size > 0 || version < MQTT_5_0))
-        return publish_topic_fault(ret->topic, ret_fault);
-    cursor.at += topic_size;
+    struct bytes topic = bytes_of(body.data + 2, topic_size);
+    if (UNLIKELY(!topic_name_valid(topic)) && (topic_size > 0 || version < MQTT_5_0))
+        return publish_topic_fault(topic, ret_fault);
+    const uint8_t *at = topic.data + topic_size, *end = body.data + body.size;
+    publish_init(ret, flags, topic);
     if (qos > 0) {
-        ret->packet_id = get_u16_be(cursor.at);
-        cursor.at += 2;
-        if (UNLIKELY(ret->packet_id == 0))
+        uint16_t packet_id = get_u16_be(at);
+        if (UNLIKELY(packet_id == 0))
             return mqtt_fault_set(ret_fault, MQTT_PROTOCOL_ERROR, "packet identifier 0");
+        ret->packet_id = packet_id;
+        at += 2;
     }
     if (version == MQTT_5_0) {
-        if (LIKELY(cursor.at < cursor.end && *cursor.at == 0))
-            cursor.at++;
-        else if (publish_properties(&cursor, to_client, ret, ret_fault) != STATUS_OK)
+        if (LIKELY(at < end && *at == 0))
+            at++;
+        else if ((at = publish_properties(at, end, to_client, ret, ret_fault)) == NULL)
             return STATUS_PROTOCOL;
         if (UNLIKELY(topic_size == 0 && ret->topic_alias == 0))
             return mqtt_fault_set(ret_fault, MQTT_PROTOCOL_ERROR, "neither topic nor topic alias");
     }
-    ret->payload = mqtt_cursor_rest(&cursor);
+    ret->payload = bytes_of(at, (size_t)(end - at));
     return STATUS_OK;
 }
 
@@ -172,27 +190,27 @@ static void keep_publish_property(struct mqtt_publish *publish, const struct mqt
     }
 }
 
-static __attribute__((noinline)) enum status publish_properties(
-    struct mqtt_cursor *cursor, bool to_client, struct mqtt_publish *ret, struct mqtt_fault *ret_fault)
+/* Reads the properties at `at`; returns where they end, or NULL with the fault. */
+static __attribute__((noinline)) const uint8_t *publish_properties(const uint8_t *at, const uint8_t *end,
+    bool to_client, struct mqtt_publish *ret, struct mqtt_fault *ret_fault)
 {
     size_t consumed;
-    enum status status =
-        mqtt_properties_split(mqtt_cursor_rest(cursor), &ret->properties, &consumed, ret_fault);
-    if (status != STATUS_OK)
-        return status;
-    cursor->at += consumed;
-    struct bytes rest = ret->properties;
+    struct bytes rest;
+    if (mqtt_properties_split(bytes_of(at, (size_t)(end - at)), &rest, &consumed, ret_fault) != STATUS_OK)
+        return NULL;
+    ret->properties = rest;
     uint32_t seen = 0;
     while (rest.size > 0) {
         struct mqtt_property_value value;
-        status = mqtt_property_read(&rest, MQTT_PUBLISH, &seen, &value, ret_fault);
-        if (status != STATUS_OK)
-            return status;
+        if (mqtt_property_read(&rest, MQTT_PUBLISH, &seen, &value, ret_fault) != STATUS_OK)
+            return NULL;
         keep_publish_property(ret, &value);
     }
-    if (!to_client && (seen & PROPERTY_BIT(PROPERTY_SUBSCRIPTION_IDENTIFIER)))
-        return mqtt_fault_set(ret_fault, MQTT_PROTOCOL_ERROR, "subscription identifier sent by a client");
-    return STATUS_OK;
+    if (!to_client && (seen & PROPERTY_BIT(PROPERTY_SUBSCRIPTION_IDENTIFIER))) {
+        (void)mqtt_fault_set(ret_fault, MQTT_PROTOCOL_ERROR, "subscription identifier sent by a client");
+        return NULL;
+    }
+    return at + consumed;
 }
 
 enum status mqtt_decode_acknowledgement(enum mqtt_version version, uint8_t type, struct bytes body,

@@ -23,8 +23,8 @@
  * or UNSUBSCRIBE sent again has DUP set, and AUTH exists in 5.0 only, and only there must the length have the
  * shortest form [MQTT-1.5.5-1].
  */
-enum status mqtt_decode_header_of(int version, const uint8_t *data, size_t size, uint32_t max_packet_size,
-    struct mqtt_header *ret_header, struct mqtt_fault *ret_fault) CHECK_RESULT;
+enum status mqtt_decode_header_of(unsigned version, const uint8_t *data, size_t size,
+    uint32_t max_packet_size, struct mqtt_header *ret_header, struct mqtt_fault *ret_fault) CHECK_RESULT;
 /* The same with MQTT_VERSION_UNKNOWN. */
 enum status mqtt_decode_header(const uint8_t *data, size_t size, uint32_t max_packet_size,
     struct mqtt_header *ret_header, struct mqtt_fault *ret_fault) CHECK_RESULT;

@@ -69,7 +69,7 @@ size_t mqtt_encode_publish(uint8_t *to, const struct mqtt_publish_out *publish, 
                                    (publish->retain ? 1 : 0)));
     to = mqtt_put_length(to, remaining);
     to = mqtt_put_u16(to, (uint16_t)publish->topic.size);
-    to = mqtt_put_run(to, publish->topic);
+    to = mqtt_put_short_run(to, publish->topic);
     if (publish->qos > 0) {
         packet_id_offset = (size_t)(to - start);
         to = mqtt_put_u16(to, publish->packet_id);
@@ -79,7 +79,7 @@ size_t mqtt_encode_publish(uint8_t *to, const struct mqtt_publish_out *publish, 
         if (properties_size > 0)
             to = put_publish_properties(to, publish);
     }
-    to = mqtt_put_run(to, publish->payload);
+    to = mqtt_put_short_run(to, publish->payload);
     if (ret_packet_id_offset != NULL)
         *ret_packet_id_offset = packet_id_offset;
     return (size_t)(to - start);

@@ -236,11 +236,6 @@ size_t mqtt_properties_forward(uint8_t *to, struct bytes raw)
     return (size_t)(to - start);
 }
 
-size_t mqtt_varint_size(uint32_t value)
-{
-    return value < 128 ? 1 : value < 16384 ? 2 : value < 2097152 ? 3 : 4;
-}
-
 uint8_t *mqtt_varint_put(uint8_t *to, uint32_t value)
 {
     while (value >= 128) {

@@ -75,7 +75,10 @@ enum status mqtt_properties_split(struct bytes input, struct bytes *ret_raw, siz
 
 /* Variable Byte Integer [MQTT 1.5.5]. */
 #define MQTT_VARINT_MAX 268435455
-size_t mqtt_varint_size(uint32_t value);
+static inline size_t mqtt_varint_size(uint32_t value)
+{
+    return value < 128 ? 1 : value < 16384 ? 2 : value < 2097152 ? 3 : 4;
+}
 uint8_t *mqtt_varint_put(uint8_t *to, uint32_t value);
 /* STATUS_AGAIN: more bytes needed; STATUS_PROTOCOL: longer than 4 bytes or not the shortest form. */
 enum status mqtt_varint_get(

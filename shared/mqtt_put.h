@@ -39,6 +39,35 @@ static inline uint8_t *mqtt_put_run(uint8_t *to, struct bytes from)
     return to + from.size;
 }
 
+/* Copies of up to this size are made inline: the call costs more than what it moves. */
+#define MQTT_SHORT_RUN_MAX 128
+
+/* The same for hot paths. The last 16 (8, 4) bytes overlap what is there already instead of passing the end.
+ */
+static inline uint8_t *mqtt_put_short_run(uint8_t *to, struct bytes from)
+{
+    const uint8_t *data = from.data;
+    size_t size = from.size;
+    if (size >= 16 && size <= MQTT_SHORT_RUN_MAX) {
+        for (size_t i = 0; i + 16 < size; i += 16)
+            memcpy(to + i, data + i, 16);
+        memcpy(to + size - 16, data + size - 16, 16);
+    } else if (size > MQTT_SHORT_RUN_MAX) {
+        memcpy(to, data, size);
+    } else if (size >= 8) {
+        memcpy(to, data, 8);
+        memcpy(to + size - 8, data + size - 8, 8);
+    } else if (size >= 4) {
+        memcpy(to, data, 4);
+        memcpy(to + size - 4, data + size - 4, 4);
+    } else if (size > 0) {
+        to[0] = data[0];
+        to[size / 2] = data[size / 2];
+        to[size - 1] = data[size - 1];
+    }
+    return to + size;
+}
+
 /* A string or binary data with its length. */
 static inline uint8_t *mqtt_put_binary(uint8_t *to, struct bytes from)
 {

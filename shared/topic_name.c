@@ -14,8 +14,14 @@ typedef uint64_t halves __attribute__((vector_size(16)));
 /* What a text must not contain besides bad UTF-8 and U+0000. */
 enum scan_rule { SCAN_TEXT, SCAN_NAME /* '+' and '#' */ };
 
-static bool scan(const uint8_t *at, size_t size, enum scan_rule rule);
+static inline bool scan(const uint8_t *at, size_t size, enum scan_rule rule);
 static bool levels_valid(const uint8_t *at, size_t size);
+
+static bool is_share(struct bytes filter)
+{
+    size_t size = sizeof SHARE_PREFIX - 1;
+    return filter.size >= size && memcmp(filter.data, SHARE_PREFIX, size) == 0;
+}
 
 bool utf8_valid(struct bytes text)
 {
@@ -31,13 +37,10 @@ bool topic_filter_valid(struct bytes filter)
 {
     if (filter.size - 1 >= TOPIC_SIZE_MAX || !utf8_valid(filter))
         return false;
-    size_t prefix = sizeof SHARE_PREFIX - 1;
-    if (filter.size < prefix || memcmp(filter.data, SHARE_PREFIX, prefix) != 0)
-        return levels_valid(filter.data, filter.size);
-    struct bytes group;
-    if (!topic_filter_shared(filter, &group, &filter))
+    struct bytes group, rest = filter;
+    if (is_share(filter) && (!topic_filter_shared(filter, &group, &rest) || is_share(rest)))
         return false;
-    return levels_valid(filter.data, filter.size);
+    return levels_valid(rest.data, rest.size);
 }
 
 unsigned topic_levels(struct bytes topic)
@@ -50,10 +53,9 @@ unsigned topic_levels(struct bytes topic)
 
 bool topic_filter_shared(struct bytes filter, struct bytes *ret_group, struct bytes *ret_filter)
 {
-    size_t prefix = sizeof SHARE_PREFIX - 1;
-    if (filter.size < prefix || memcmp(filter.data, SHARE_PREFIX, prefix) != 0)
+    if (!is_share(filter))
         return false;
-    const uint8_t *name = filter.data + prefix;
+    const uint8_t *name = filter.data + sizeof SHARE_PREFIX - 1;
     const uint8_t *end = filter.data + filter.size;
     const uint8_t *at = name;
     while (at < end && *at != '/' && *at != '+' && *at != '#')
@@ -173,36 +175,36 @@ static size_t character_size(const uint8_t *at, size_t left)
     return size;
 }
 
-static __attribute__((noinline)) bool scan_slowly(const uint8_t *at, size_t size, enum scan_rule rule)
+/* Byte by byte from `done` on: judges at least up to `until`, then to that character's end. Returns how far
+   it came, or 0 (`until` is greater) when the text is refused. */
+static __attribute__((noinline)) size_t scan_slowly(
+    const uint8_t *at, size_t size, size_t done, size_t until, enum scan_rule rule)
 {
-    const uint8_t *end = at + size;
-    while (at < end) {
-        if (*at >= 0x80) {
-            size_t step = character_size(at, (size_t)(end - at));
-            if (step == 0)
-                return false;
-            at += step;
-        } else if (*at == 0 || (rule == SCAN_NAME && (*at == '+' || *at == '#'))) {
-            return false;
-        } else {
-            at++;
-        }
+    while (done < until) {
+        uint8_t byte = at[done];
+        size_t step = byte < 0x80 ? 1 : character_size(at + done, size - done);
+        if (step == 0 || byte == 0 || (rule == SCAN_NAME && (byte == '+' || byte == '#')))
+            return 0;
+        done += step;
     }
-    return true;
+    return done;
 }
 
-static inline bool scan(const uint8_t *at, size_t size, enum scan_rule rule)
+static inline __attribute__((always_inline)) bool scan(const uint8_t *at, size_t size, enum scan_rule rule)
 {
     if (size < 16)
-        return size == 0 || plain(load_short(at, size), rule) || scan_slowly(at, size, rule);
+        return size == 0 || plain(load_short(at, size), rule) || scan_slowly(at, size, 0, size, rule) > 0;
     size_t done = 0;
     vector bytes;
-    for (; done + 16 <= size; done += 16) {
+    while (done + 16 <= size) {
         memcpy(&bytes, at + done, sizeof bytes);
-        if (!plain(bytes, rule))
-            return scan_slowly(at + done, size - done, rule);
+        size_t step = done + 16;
+        done = __builtin_expect(plain(bytes, rule), 1) ? step : scan_slowly(at, size, done, step, rule);
+        if (done == 0)
+            return false;
     }
+    if (done == size)
+        return true;
     memcpy(&bytes, at + size - 16, sizeof bytes);
-    /* The last vector may begin inside a character; what is not plain is scanned from where all was plain. */
-    return plain(bytes, rule) || scan_slowly(at + done, size - done, rule);
+    return plain(bytes, rule) || scan_slowly(at, size, done, size, rule) > 0;
 }

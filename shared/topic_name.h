@@ -10,7 +10,8 @@ bool utf8_valid(struct bytes text);
 /* A name to publish to: 1..65535 bytes, no '+', '#'. UTF-8 validity is checked in the same pass. Hot path. */
 bool topic_name_valid(struct bytes topic);
 
-/* A filter to subscribe to: '+' and '#' alone in their level, '#' last; `$share/GROUP/FILTER` well formed. */
+/* A filter to subscribe to: '+' and '#' alone in their level, '#' last; `$share/GROUP/FILTER` well formed,
+ * with a FILTER that is not shared in turn. */
 bool topic_filter_valid(struct bytes filter);
 
 /* Levels of a name or filter (number of '/' plus one). */

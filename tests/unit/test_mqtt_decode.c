@@ -77,7 +77,7 @@ static void check_verdicts(const struct verdict *verdicts, size_t count)
 
 #define CHECK(verdicts) check_verdicts(verdicts, sizeof(verdicts) / sizeof *(verdicts))
 
-static enum status header(int version, const char *hex, uint32_t maximum, struct mqtt_header *ret)
+static enum status header(unsigned version, const char *hex, uint32_t maximum, struct mqtt_header *ret)
 {
     struct bytes bytes = hex_bytes(hex);
     enum status status = mqtt_decode_header_of(version, bytes.data, bytes.size, maximum, ret, &fault);

@@ -110,7 +110,7 @@ static void filters_have_wildcards_where_allowed(void **state)
         "$share/\xc3\xa4/+/x"};
     static const char *const bad[] = {"", "a#", "a/#/b", "#/", "sport/tennis#", "sport+", "+a", "a/b+/c",
         "a/+b", "##", "++", "+#", "#+", "\xff", "$share/", "$share//a", "$share/g", "$share/g/", "$share/+/a",
-        "$share/a#/b", "$share/g/a#", "$share/#", "$share/g/#/b"};
+        "$share/a#/b", "$share/g/a#", "$share/#", "$share/g/#/b", "$share/g/$share/h/a"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(filter(good[i]));
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
