@@ -156,7 +156,7 @@ enum status mqtt_property_read(struct bytes *raw, uint8_t place, uint32_t *seen,
         identifier < sizeof properties_by_identifier ? properties_by_identifier[identifier] : (uint8_t)0;
     if (found == 0)
         return mqtt_fault_set(ret_fault, MQTT_MALFORMED_PACKET, "unknown property");
-    ret->property = found - 1u;
+    *ret = (struct mqtt_property_value){.property = found - 1u};
     const struct mqtt_property_rule *rule = &mqtt_property_rules[ret->property];
     if (!(rule->places & IN(place)))
         return mqtt_fault_set(ret_fault, MQTT_MALFORMED_PACKET, "property not allowed in this packet");
