@@ -56,7 +56,7 @@ uint32_t retained_leaf_find(const struct retained_leaf *leaf, const struct retai
 void retained_leaf_insert(struct retained_leaf *leaf, uint32_t at, struct retained_entry *entry)
 {
     assert(at <= leaf->count && leaf->count < RETAINED_LEAF_MAX);
-    memmove(leaf->entries + at + 1, leaf->entries + at, (leaf->count - at) * sizeof leaf->entries[0]);
+    memmove(leaf->entries + at + 1, leaf->entries + at, (leaf->count - at) * sizeof(struct retained_entry *));
     memmove(leaf->fragments + at + 1, leaf->fragments + at, (leaf->count - at) * sizeof leaf->fragments[0]);
     leaf->entries[at] = entry;
     leaf->count++;
@@ -72,7 +72,7 @@ void retained_leaf_remove(struct retained_leaf *leaf, uint32_t at)
 {
     assert(at < leaf->count);
     leaf->count--;
-    memmove(leaf->entries + at, leaf->entries + at + 1, (leaf->count - at) * sizeof leaf->entries[0]);
+    memmove(leaf->entries + at, leaf->entries + at + 1, (leaf->count - at) * sizeof(struct retained_entry *));
     memmove(leaf->fragments + at, leaf->fragments + at + 1, (leaf->count - at) * sizeof leaf->fragments[0]);
 }
 
@@ -80,7 +80,7 @@ void retained_leaf_move(struct retained_leaf *leaf, uint32_t at, struct retained
 {
     uint32_t moved = leaf->count - at;
     assert(at <= leaf->count && to->count + moved <= RETAINED_LEAF_MAX);
-    memcpy(to->entries + to->count, leaf->entries + at, moved * sizeof leaf->entries[0]);
+    memcpy(to->entries + to->count, leaf->entries + at, moved * sizeof(struct retained_entry *));
     to->count += moved;
     leaf->count = at;
     renew_fragments(to, common_beginning(to));

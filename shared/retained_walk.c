@@ -172,9 +172,10 @@ static void walk_leave(
 static size_t literal_beginning(const struct retained_walk *walk)
 {
     struct bytes rest = walk->filter;
-    for (uint32_t level = 0; level < walk->literal_levels; level++)
+    for (uint32_t level = 0; level < walk->literal_levels && rest.data != NULL; level++)
         (void)topic_level_take(&rest);
-    size_t size = walk->all ? 0 : (size_t)(rest.data - walk->filter.data);
+    assert(rest.data != NULL); /* at the wildcard, which there is */
+    size_t size = (size_t)(rest.data - walk->filter.data);
     return size > 0 && rest.data[0] == '#' ? size - 1 : size;
 }
 

@@ -179,11 +179,11 @@ static enum status reserve_matches(struct topic_index *index)
     if (needed <= index->matches_capacity)
         return STATUS_OK;
     uint32_t capacity = needed < 16 ? 16 : needed * 2;
-    struct topic_filter **matches = malloc(capacity * sizeof *matches);
+    struct topic_filter **matches = malloc(capacity * sizeof(struct topic_filter *));
     if (matches == NULL)
         return STATUS_NO_MEMORY;
     free(index->matches);
-    index->memory += (capacity - index->matches_capacity) * sizeof *matches;
+    index->memory += (capacity - index->matches_capacity) * sizeof(struct topic_filter *);
     index->matches = matches;
     index->matches_capacity = capacity;
     return STATUS_OK;

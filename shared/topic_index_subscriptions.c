@@ -154,14 +154,14 @@ static enum status grow(struct topic_index *index, struct subscription ***array,
 {
     bool was_inline = inline_element != NULL && *array == inline_element;
     uint32_t larger = *capacity < 3 ? *capacity + 2 : *capacity + *capacity / 2;
-    struct subscription **grown = realloc(was_inline ? NULL : *array, larger * sizeof *grown);
+    struct subscription **grown = realloc(was_inline ? NULL : *array, larger * sizeof(struct subscription *));
     if (grown == NULL)
         return STATUS_NO_MEMORY;
     if (was_inline)
         grown[0] = *inline_element;
-    index->memory += heap_size(larger * sizeof *grown);
+    index->memory += heap_size(larger * sizeof(struct subscription *));
     if (!was_inline && *capacity > 0)
-        index->memory -= heap_size(*capacity * sizeof *grown);
+        index->memory -= heap_size(*capacity * sizeof(struct subscription *));
     *array = grown;
     *capacity = larger;
     return STATUS_OK;
@@ -174,10 +174,11 @@ static void shrink(
     if (*capacity < 8 || count > *capacity / 4)
         return;
     uint32_t smaller = *capacity / 2;
-    struct subscription **shrunk = realloc(*array, smaller * sizeof *shrunk);
+    struct subscription **shrunk = realloc(*array, smaller * sizeof(struct subscription *));
     if (shrunk == NULL)
         return;
-    index->memory -= heap_size(*capacity * sizeof *shrunk) - heap_size(smaller * sizeof *shrunk);
+    index->memory -= heap_size(*capacity * sizeof(struct subscription *)) -
+                     heap_size(smaller * sizeof(struct subscription *));
     *array = shrunk;
     *capacity = smaller;
 }
@@ -186,7 +187,7 @@ static void array_free(struct topic_index *index, struct subscription **array, u
 {
     if (array == NULL)
         return;
-    index->memory -= heap_size(capacity * sizeof *array);
+    index->memory -= heap_size(capacity * sizeof(struct subscription *));
     free(array);
 }
 

@@ -99,6 +99,7 @@ enum status topic_tree_add(struct topic_tree *tree, struct bytes text, struct to
     struct topic_index_node *node = tree->root;
     struct bytes rest = text;
     struct topic_filter **place;
+    assert(node != NULL && text.size > 0);
     if (tree->levels == NULL && reserve_scratch(tree, 0) != STATUS_OK)
         return STATUS_NO_MEMORY;
     for (uint32_t depth = 1; (place = free_place(tree, node, rest)) == NULL; depth++) {
