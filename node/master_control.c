@@ -70,43 +70,72 @@ static char *answer_text(struct control_client *client, const char *line)
     return text != NULL ? text : strdup("{\"ok\":false,\"error\":\"no such command\"}");
 }
 
-/* Answers the first line of the request buffer, if it is complete; false: the client was closed. */
-static bool answer_line(struct control_client *client)
+/* Makes the answer to the first line in the request buffer. STATUS_AGAIN: the line is not complete. */
+static enum status take_request(struct control_client *client)
 {
     char *end = memchr(client->request, '\n', client->request_size);
-    if (end == NULL && client->request_size < sizeof client->request)
-        return true;
-    if (end == NULL) {
-        close_client(client); /* no request of ours is this long */
-        return false;
-    }
+    if (end == NULL) /* no request of ours fills the buffer */
+        return client->request_size < sizeof client->request ? STATUS_AGAIN : STATUS_LIMIT;
     *end = '\0';
     char *text = answer_text(client, client->request);
-    size_t line = (size_t)(end - client->request) + 1;
-    client->request_size -= line;
+    client->request_size -= (size_t)(end - client->request) + 1;
     memmove(client->request, end + 1, client->request_size);
     size_t size = text == NULL ? 0 : strlen(text);
     char *answer = text == NULL ? NULL : realloc(text, size + 1);
     if (answer == NULL) {
         free(text);
-        close_client(client);
-        return false;
+        return STATUS_NO_MEMORY;
     }
     answer[size] = '\n';
     client->answer = answer;
     client->answer_size = size + 1;
     client->answer_sent = 0;
-    event_del(client->read);
-    event_add(client->write, &client_timeout);
-    return true;
+    return STATUS_OK;
+}
+
+static enum status send_answer(struct control_client *client)
+{
+    while (client->answer_sent < client->answer_size) {
+        ssize_t size = send(client->fd, client->answer + client->answer_sent,
+            client->answer_size - client->answer_sent, MSG_NOSIGNAL);
+        if (size < 0 && errno == EINTR)
+            continue;
+        if (size < 0)
+            return errno == EAGAIN ? STATUS_AGAIN : STATUS_SYSTEM;
+        client->answer_sent += (size_t)size;
+    }
+    free(client->answer);
+    client->answer = NULL;
+    return STATUS_OK;
+}
+
+/* Answers whatever lines are there, then waits for more, or for room. May close the client. */
+static void serve(struct control_client *client)
+{
+    enum status status;
+    do {
+        status = client->answer == NULL ? take_request(client) : STATUS_OK;
+        if (status == STATUS_OK)
+            status = send_answer(client);
+    } while (status == STATUS_OK);
+    if (status != STATUS_AGAIN) {
+        close_client(client);
+    } else if (client->answer != NULL) {
+        event_del(client->read);
+        event_add(client->write, &client_timeout);
+    } else {
+        event_del(client->write);
+        event_add(client->read, &client_timeout);
+    }
 }
 
 static void on_client_read(evutil_socket_t fd, short what, void *argument)
 {
     struct control_client *client = argument;
-    ssize_t size = (what & EV_TIMEOUT) != 0 ? 0
-                                            : read(fd, client->request + client->request_size,
-                                                  sizeof client->request - client->request_size);
+    ssize_t size = 0;
+    if ((what & EV_TIMEOUT) == 0)
+        size =
+            read(fd, client->request + client->request_size, sizeof client->request - client->request_size);
     if (size < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (size <= 0) {
@@ -114,32 +143,17 @@ static void on_client_read(evutil_socket_t fd, short what, void *argument)
         return;
     }
     client->request_size += (size_t)size;
-    (void)answer_line(client);
+    serve(client);
 }
 
 static void on_client_write(evutil_socket_t fd, short what, void *argument)
 {
+    (void)fd;
     struct control_client *client = argument;
-    ssize_t size = -1;
-    if ((what & EV_TIMEOUT) == 0) {
-        size = send(fd, client->answer + client->answer_sent, client->answer_size - client->answer_sent,
-            MSG_NOSIGNAL);
-        if (size < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-    }
-    if (size < 0) {
+    if ((what & EV_TIMEOUT) != 0)
         close_client(client);
-        return;
-    }
-    client->answer_sent += (size_t)size;
-    if (client->answer_sent < client->answer_size)
-        return;
-    free(client->answer);
-    client->answer = NULL;
-    event_del(client->write);
-    /* Without a time-out: it may wait here for the node's end. */
-    event_add(client->read, NULL);
-    (void)answer_line(client);
+    else
+        serve(client);
 }
 
 static bool may_ask(const struct master_control *control, int fd)

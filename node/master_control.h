@@ -27,7 +27,7 @@ struct master_control_settings {
 /* STATUS_SYSTEM: errno says why. */
 enum status master_control_open(
     const struct master_control_settings *settings, struct master_control **ret_control) CHECK_RESULT;
-/* Closes all clients, too: whoever waits for the end of the node sees end of file. */
+/* Closes all clients, too. */
 void master_control_close(struct master_control **control);
 
 #endif
