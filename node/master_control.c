@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define NAME_BEFORE      MASTER_CONTROL_NAME ".new"
 #define CLIENT_TIMEOUT_S 15 /* for a request, and for each write to make progress */
 
 struct control_client {
@@ -201,24 +202,27 @@ static void on_accept(evutil_socket_t listener, short what, void *argument)
 /* ---- the socket -------------------------------------------------------------------------------------------
  */
 
-/* By way of the open folder: whatever was done to its path meanwhile, the socket lands in it, and short
- * enough. */
+/*
+ * By way of the open folder: whatever was done to its path meanwhile, the socket lands in it, and short
+ * enough. It gets its name when it listens: where there is a name, there is an answer.
+ */
 static enum status bind_in_folder(int fd, const struct master_folders *folders)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(
-        address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/" MASTER_CONTROL_NAME, folders->run_dir);
-    if (unlinkat(folders->run_dir, MASTER_CONTROL_NAME, 0) != 0 && errno != ENOENT)
+    int folder = folders->run_dir;
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/" NAME_BEFORE, folder);
+    if (unlinkat(folder, NAME_BEFORE, 0) != 0 && errno != ENOENT)
         return STATUS_SYSTEM;
     mode_t before = umask(0177);
     int bound = bind(fd, (const struct sockaddr *)&address, sizeof address);
     umask(before);
     if (bound != 0)
         return STATUS_SYSTEM;
-    if (folders->drop &&
-        fchownat(folders->run_dir, MASTER_CONTROL_NAME, folders->uid, folders->gid, AT_SYMLINK_NOFOLLOW) != 0)
+    if (folders->drop && fchownat(folder, NAME_BEFORE, folders->uid, folders->gid, AT_SYMLINK_NOFOLLOW) != 0)
         return STATUS_SYSTEM;
-    return listen(fd, MASTER_CONTROL_CLIENTS) == 0 ? STATUS_OK : STATUS_SYSTEM;
+    if (listen(fd, MASTER_CONTROL_CLIENTS) != 0)
+        return STATUS_SYSTEM;
+    return renameat(folder, NAME_BEFORE, folder, MASTER_CONTROL_NAME) == 0 ? STATUS_OK : STATUS_SYSTEM;
 }
 
 enum status master_control_open(

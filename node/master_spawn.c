@@ -133,10 +133,10 @@ __attribute__((noreturn)) static void become_child(char *const arguments[], int 
 
 static enum status fork_child(const struct master_child *child, int log, int control, pid_t *ret_pid)
 {
-    char slot[16];
+    char title[32], slot[16], role_option[] = "--child", slot_option[] = "--slot", role[] = "worker";
+    snprintf(title, sizeof title, "shoald: %s %u", role, child->slot); /* what ps shows first */
     snprintf(slot, sizeof slot, "%u", child->slot);
-    char program[] = "shoald", role_option[] = "--child", slot_option[] = "--slot", role[] = "worker";
-    char *const arguments[] = {program, role_option, role, slot_option, slot, NULL};
+    char *const arguments[] = {title, role_option, role, slot_option, slot, NULL};
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null < 0)
         return STATUS_SYSTEM;

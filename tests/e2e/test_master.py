@@ -31,9 +31,9 @@ class Node(Broker):
             return re.search(r"ready: all %d workers serve" % self.workers, self.log()[self.begin:])
         wait_for(ready, lambda: "ready:\n" + self.log(), timeout)
 
-    def start(self):
+    def start(self, probe=False):
         self.begin = self.log_mark()
-        super().start()
+        super().start(probe)
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=5)

@@ -113,7 +113,8 @@ class Broker:
                 raise AssertionError("the broker ended with %s:\n%s" % (self.child.process.returncode, self.log()))
             states = [entry["state"] for entry in self.status()["processes"] if entry["role"] == "worker"]
             return states == ["running"] * self.workers
-        wait_for(lambda: os.path.exists(os.path.join(self.folder, "run")) or not self.child.running(), "run_dir", timeout)
+        wait_for(lambda: os.path.exists(os.path.join(self.folder, "run", "control")) or not self.child.running(),
+                 "the control socket", timeout)
         wait_for(ready, lambda: "%d workers ready\n%s" % (self.workers, self.log()), timeout)
 
     def stop(self, how=signal.SIGTERM, timeout=6.0 * environment.PATIENCE):
