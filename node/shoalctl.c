@@ -1,8 +1,8 @@
 /* shoalctl: asks a running node for its state, stops it, converts configurations. A program of its own. */
 #include "node/shoalctl.h"
 
-#include "node/import_command.h"
 #include "node/master_control.h"
+#include "node/shoalctl_import.h"
 #include "shared/config.h"
 
 #include <stdio.h>

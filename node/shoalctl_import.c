@@ -2,7 +2,9 @@
  * shoalctl's import of an emq.conf: reads the file, converts it, writes the result and says what a person
  * still has to look at. Needs no running node. Never overwrites a file.
  */
-#include "node/import_command.h"
+#include "node/shoalctl_import.h"
+
+#include "node/shoalctl.h"
 
 #include "shared/config.h"
 #include "shared/emq_import.h"
@@ -22,7 +24,7 @@ static int usage(void)
         "usage: shoalctl import-emq FILE [-o OUT]\n"
         "Converts a configuration of EMQ 2.x into one of Shoal, on standard output or in the new file OUT.\n",
         stderr);
-    return 2;
+    return SHOALCTL_EXIT_USAGE;
 }
 
 /* The file's text, to free(); NULL: said why on standard error. */
@@ -56,12 +58,12 @@ static int write_json(const char *json, const char *path)
         written = fclose(file) == 0 && written;
     if (!written)
         fprintf(stderr, "%s: %s\n", path ? path : "standard output", strerror(errno));
-    return written ? 0 : 1;
+    return written ? SHOALCTL_EXIT_OK : SHOALCTL_EXIT_CONFIG;
 }
 
 /*
- * Loads the result as shoald would, and says what is in the way. 0 unless the configuration itself is wrong:
- * a key or certificate that is still to be brought here is no failure of the conversion.
+ * Loads the result as shoald would, and says what is in the way. SHOALCTL_EXIT_OK unless the configuration
+ * itself is wrong: a key or certificate that is still to be brought here is no failure of the conversion.
  */
 static int check_json(const char *json, const char *name)
 {
@@ -75,7 +77,7 @@ static int check_json(const char *json, const char *name)
     enum status apart_from_files = config_load_handed(json, strlen(json), &config, &errors);
     config_errors_done(&errors);
     config_free(&config);
-    return apart_from_files == STATUS_OK ? 0 : 1;
+    return apart_from_files == STATUS_OK ? SHOALCTL_EXIT_OK : SHOALCTL_EXIT_CONFIG;
 }
 
 static int import(const char *path, const char *out)
@@ -85,17 +87,17 @@ static int import(const char *path, const char *out)
     struct config_errors warnings = {0};
     char *text = read_file(path, &size);
     if (text == NULL)
-        return 1;
+        return SHOALCTL_EXIT_CONFIG;
     enum status status = emq_import(text, size, path, &json, &warnings);
     free(text);
     config_errors_print(&warnings, stderr);
     config_errors_done(&warnings);
     if (status != STATUS_OK) {
         fprintf(stderr, "%s: %s\n", path, status_text(status));
-        return 1;
+        return SHOALCTL_EXIT_CONFIG;
     }
     int code = write_json(json, out);
-    if (code == 0)
+    if (code == SHOALCTL_EXIT_OK)
         code = check_json(json, out ? out : "imported.json");
     free(json);
     return code;

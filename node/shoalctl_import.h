@@ -1,8 +1,8 @@
 /*
  * `shoalctl import-emq FILE [-o OUT]`: a configuration of EMQ 2.x as one of Shoal.
  */
-#ifndef NODE_IMPORT_COMMAND_H
-#define NODE_IMPORT_COMMAND_H
+#ifndef NODE_SHOALCTL_IMPORT_H
+#define NODE_SHOALCTL_IMPORT_H
 
 /*
  * argv[0] is "import-emq". Prints the JSON to standard output, or writes OUT (which must not exist), and the
