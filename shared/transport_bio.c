@@ -108,6 +108,7 @@ void transport_scratch_free(struct transport_scratch **scratch)
 {
     if (!*scratch)
         return;
+    transport_settle_done(*scratch);
     BIO_free((*scratch)->bio);
     BIO_meth_free((*scratch)->method);
     free(*scratch);

@@ -10,6 +10,7 @@
 #include "shared/transport.h"
 
 #include <openssl/bio.h>
+#include <openssl/ssl.h>
 
 /* One recv() of ciphertext at most. */
 #define TRANSPORT_IN_SIZE ((size_t)64 * 1024)
@@ -27,16 +28,24 @@ struct transport_rest {
     uint8_t data[];
 };
 
+/* What replaces a connection's session and context after its handshake: see transport_settle.c. */
+struct transport_settled {
+    const SSL_METHOD *method; /* of a protocol version; NULL: not yet made */
+    SSL_CTX *context;         /* owned */
+    SSL_SESSION *session;     /* owned */
+};
+
 struct transport_scratch {
-    BIO_METHOD *method;         /* owned */
-    BIO *bio;                   /* owned; every SSL of the worker holds a reference */
-    struct transport *current;  /* borrowed between begin and end; else NULL */
-    size_t in_limit;            /* the current call may recv() this much; 0 when it has done so */
-    size_t in_start, in_size;   /* ciphertext in `in` not yet given to OpenSSL: start … size */
-    size_t out_size;            /* ciphertext in `out` not yet sent */
-    bool in_ended;              /* recv() answered 0 */
-    int in_error;               /* errno of a recv() that failed, not EAGAIN */
-    struct tls_failure failure; /* of the worker's last failed call */
+    BIO_METHOD *method;                  /* owned */
+    BIO *bio;                            /* owned; every SSL of the worker holds a reference */
+    struct transport *current;           /* borrowed between begin and end; else NULL */
+    size_t in_limit;                     /* the current call may recv() this much; 0 when it has done so */
+    size_t in_start, in_size;            /* ciphertext in `in` not yet given to OpenSSL: start … size */
+    size_t out_size;                     /* ciphertext in `out` not yet sent */
+    bool in_ended;                       /* recv() answered 0 */
+    int in_error;                        /* errno of a recv() that failed, not EAGAIN */
+    struct transport_settled settled[2]; /* TLS 1.2 and 1.3, in the order in which they are first seen */
+    struct tls_failure failure;          /* of the worker's last failed call */
     uint8_t in[TRANSPORT_IN_SIZE];
     uint8_t out[TRANSPORT_OUT_SIZE];
 };
@@ -62,5 +71,8 @@ enum status transport_bio_send_kept(struct transport *transport) CHECK_RESULT;
 
 /* Moves what is left of `in` to the transport and lets go of the scratch. STATUS_NO_MEMORY. */
 enum status transport_bio_end(struct transport_scratch *scratch) CHECK_RESULT;
+
+/* Frees what transport_settle() has made. */
+void transport_settle_done(struct transport_scratch *scratch);
 
 #endif

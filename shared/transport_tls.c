@@ -296,6 +296,7 @@ enum status transport_init_tls(
     SSL_set0_rbio(ssl, scratch->bio);
     SSL_set0_wbio(ssl, scratch->bio);
     SSL_set_accept_state(ssl);
+    SSL_set_read_ahead(ssl, 1);
     *transport = (struct transport){.ops = &tls_ops, .scratch = scratch, .ssl = ssl, .fd = fd};
     return STATUS_OK;
 }
@@ -333,9 +334,4 @@ const char *transport_version(const struct transport *transport)
 const char *transport_cipher(const struct transport *transport)
 {
     return transport->ssl && transport->state >= STATE_OPEN ? SSL_get_cipher_name(transport->ssl) : "";
-}
-
-void transport_settle(struct transport *transport)
-{
-    (void)transport;
 }
