@@ -384,6 +384,7 @@ int child_main(enum child_role role, unsigned slot)
     int code;
     if (failed.text == NULL) {
         code = roles[role].run(child);
+        child_set_deadline(0); /* from here on the master watches alone */
     } else if (failed.status == STATUS_CLOSED) {
         code = EXIT_SUCCESS; /* the master went away meanwhile */
     } else {

@@ -21,33 +21,39 @@
 /* ---- configuration ---------------------------------------------------------------------------------------
  */
 
-/* Prints everything that is wrong with configuration, certificates and keys. */
-static enum status load(const char *file, struct config **ret_config, struct tls_material **ret_material)
+/* Reads and checks everything; what is to be said about it goes into `errors`, also on success. */
+static enum status load(const char *file, struct config **ret_config, struct tls_material **ret_material,
+    struct config_errors *errors)
 {
-    struct config_errors errors = {0};
     struct config *config = NULL;
-    struct tls_material *material = NULL;
-    enum status status = config_load(file, &config, &errors);
-    if (status == STATUS_OK)
-        status = tls_material_load(config, &material, &errors);
-    config_errors_print(&errors, stderr);
-    if (status != STATUS_OK && errors.count == errors.warnings)
-        fprintf(stderr, "%s: cannot be read: %s\n", file, status_text(status));
-    config_errors_done(&errors);
+    enum status status = config_load(file, &config, errors);
+    if (status != STATUS_OK)
+        return status;
+    status = tls_material_load(config, ret_material, errors);
     if (status != STATUS_OK) {
         config_free(&config);
         return status;
     }
     *ret_config = config;
-    *ret_material = material;
     return STATUS_OK;
+}
+
+static void print_errors(const char *file, enum status status, const struct config_errors *errors)
+{
+    config_errors_print(errors, stderr);
+    if (status != STATUS_OK && errors->count == errors->warnings)
+        fprintf(stderr, "%s: cannot be read: %s\n", file, status_text(status));
 }
 
 int master_check(const char *config_file)
 {
     struct config *config;
     struct tls_material *material;
-    if (load(config_file, &config, &material) != STATUS_OK)
+    struct config_errors errors = {0};
+    enum status status = load(config_file, &config, &material, &errors);
+    print_errors(config_file, status, &errors);
+    config_errors_done(&errors);
+    if (status != STATUS_OK)
         return MASTER_EXIT_CONFIG;
     printf("%s: good: node %s, %u workers, %zu listeners\n", config_file, config->node.name,
         (unsigned)config->node.workers, config->listener_count);
@@ -99,7 +105,6 @@ static enum status open_signals(struct master *master)
         event_callback_fn callback;
     } table[MASTER_SIGNALS] = {
         {SIGTERM, on_stop_signal}, {SIGINT, on_stop_signal}, {SIGHUP, on_hangup}, {SIGCHLD, on_child_signal}};
-    signal(SIGPIPE, SIG_IGN);
     for (unsigned i = 0; i < MASTER_SIGNALS; i++) {
         master->signals[i] =
             event_new(master->base, table[i].number, EV_SIGNAL | EV_PERSIST, table[i].callback, master);
@@ -134,16 +139,21 @@ static void on_ended(void *context)
 /* ---- start ------------------------------------------------------------------------------------------------
  */
 
-/* Lanes and sockets take descriptors by the square of the workers. */
-static void raise_limits(void)
+/* Whatever started us may have left us with blocked signals and low limits. */
+static void set_up_process(void)
 {
+    sigset_t no_signal;
+    sigemptyset(&no_signal);
+    sigprocmask(SIG_SETMASK, &no_signal, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    /* Lanes and sockets take descriptors by the square of the workers. */
     struct rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-    const struct rlimit none = {0, 0};
-    setrlimit(RLIMIT_CORE, &none); /* a core of the master holds private keys */
+    const struct rlimit no_core = {0, 0};
+    setrlimit(RLIMIT_CORE, &no_core); /* a core of the master holds private keys */
 #ifndef __SANITIZE_ADDRESS__
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #endif
@@ -186,8 +196,9 @@ static enum status open_control(struct master *master)
 
 static void log_failed(const char *what, enum status status)
 {
-    log_error("cannot make %s: %s%s", what, status == STATUS_SYSTEM ? strerror(errno) : status_text(status),
-        errno == EMFILE ? ": raise the limit of open files (ulimit -Hn, LimitNOFILE=)" : "");
+    int error = status == STATUS_SYSTEM ? errno : 0;
+    log_error("cannot make %s: %s%s", what, error != 0 ? strerror(error) : status_text(status),
+        error == EMFILE ? ": raise the limit of open files (ulimit -Hn, LimitNOFILE=)" : "");
 }
 
 /* Everything up to the first child. What failed is logged. */
@@ -260,28 +271,43 @@ static void close_node(struct master *master)
     libevent_global_shutdown();
 }
 
+/* From the first open to the last close, with a configuration that holds. */
+static int run_node(
+    struct master *master, struct tls_material **material, const struct config_errors *warnings)
+{
+    enum status status = open_loop(master);
+    for (size_t i = 0; i < warnings->count; i++)
+        log_warning("%s", warnings->entries[i].text);
+    if (status == STATUS_OK)
+        status = open_node(master, *material);
+    tls_material_free(material); /* from here on it lies in the sealed memfd alone */
+    int code = MASTER_EXIT_START;
+    if (status == STATUS_OK) {
+        log_start(master);
+        master_children_start(master->children);
+        event_base_dispatch(master->base);
+        code = master->children->forced ? MASTER_EXIT_FORCED : MASTER_EXIT_OK;
+        log_notice(
+            "stopped%s", code == MASTER_EXIT_FORCED ? ", but not all workers ended by themselves" : "");
+    }
+    close_node(master);
+    return code;
+}
+
 int master_main(const char *config_file)
 {
     struct master master = {.folders = {.run_dir = -1, .data_dir = -1, .lock = -1, .state = -1},
         .memory = {.config = -1, .secrets = -1, .counters = -1},
         .started_us = clock_monotonic_us()};
     struct tls_material *material;
-    raise_limits();
-    if (load(config_file, &master.config, &material) != STATUS_OK)
-        return MASTER_EXIT_CONFIG;
-    enum status status = open_loop(&master);
+    struct config_errors errors = {0};
+    set_up_process();
+    enum status status = load(config_file, &master.config, &material, &errors);
+    int code = MASTER_EXIT_CONFIG;
     if (status == STATUS_OK)
-        status = open_node(&master, material);
-    tls_material_free(&material); /* from here on it lies in the sealed memfd alone */
-    int code = MASTER_EXIT_START;
-    if (status == STATUS_OK) {
-        log_start(&master);
-        master_children_start(master.children);
-        event_base_dispatch(master.base);
-        code = master.children->forced ? MASTER_EXIT_FORCED : MASTER_EXIT_OK;
-        log_notice(
-            "stopped%s", code == MASTER_EXIT_FORCED ? ", but not all workers ended by themselves" : "");
-    }
-    close_node(&master);
+        code = run_node(&master, &material, &errors);
+    else
+        print_errors(config_file, status, &errors);
+    config_errors_done(&errors);
     return code;
 }

@@ -112,6 +112,8 @@ static json_t *lanes_array(const struct master *master)
 json_t *master_status(const struct master *master)
 {
     struct counters sum;
+    master_memory_own_counters(&master->memory)->log_dropped =
+        log_dropped() + master_log_dropped(master->log);
     counters_sum(master->memory.counters_base, master->children->count + 1, &sum);
     json_t *status = json_object();
     json_object_set_new(status, "ok", json_true());
