@@ -46,12 +46,11 @@ static bool is_own(const struct acceptance *acceptance, const struct publication
     return meta->sequence == 0 || meta->origin.incarnation == bus_origin(acceptance->bus).incarnation;
 }
 
-/* Into lanes that are known to have room. */
-static void put_whole(
-    struct acceptance *acceptance, const struct publication_view *view, uint64_t peers, uint64_t ask)
+/* Into lanes that are known to have room. `size`: acceptance_record_size() of just this. */
+static void put_whole(struct acceptance *acceptance, const struct publication_view *view, size_t size,
+    uint64_t peers, uint64_t ask)
 {
     bool own = is_own(acceptance, &view->meta);
-    size_t size = acceptance_record_size(view, ask, own);
     for_each_peer(peers, peer)
     {
         uint8_t *to = bus_put(acceptance->bus, peer, BUS_RECORD_PUBLICATION, size, BUS_ROOM_PUBLICATION);
@@ -91,7 +90,7 @@ static void offer_qos0(
     if (large || (acceptance->transfer_count != 0 && acceptance_transfer_ahead(acceptance, taker, peers)))
         offer_qos0_large(acceptance, view, peers, taker);
     else
-        put_whole(acceptance, view, peers, 0);
+        put_whole(acceptance, view, size, peers, 0);
 }
 
 static enum acceptance_result stall(struct acceptance *acceptance, uint64_t full)
@@ -126,8 +125,9 @@ static enum acceptance_result take_pending(struct acceptance *acceptance, struct
     uint64_t ask = pending != NULL ? pending->ask : 0;
     identify(acceptance, &view->meta);
     if (!large) {
-        put_whole(acceptance, view, durable, ask);
-        put_whole(acceptance, view, peers & ~durable, 0);
+        bool own = is_own(acceptance, &view->meta);
+        put_whole(acceptance, view, acceptance_record_size(view, ask, own), durable, ask);
+        put_whole(acceptance, view, acceptance_record_size(view, 0, own), peers & ~durable, 0);
     } else if (acceptance_transfer_begin(acceptance, view, peers, durable, ask, taker) != STATUS_OK) {
         acceptance_pending_drop(acceptance, pending); /* no memory */
         return stall(acceptance, 0);
@@ -139,7 +139,7 @@ static enum acceptance_result take_pending(struct acceptance *acceptance, struct
 static enum acceptance_result offer_acknowledged(struct acceptance *acceptance, struct publication_view *view,
     uint64_t peers, uint64_t durable, void *taker, uint64_t ticket)
 {
-    durable = taker != NULL ? durable & peers : 0;
+    durable = taker != NULL ? durable & peers & ~acceptance->silent : 0;
     size_t size = acceptance_record_size(view, durable, is_own(acceptance, &view->meta));
     bool large = size > acceptance->whole_max;
     uint64_t full =
@@ -163,7 +163,7 @@ static enum acceptance_result offer_acknowledged(struct acceptance *acceptance, 
             return result;
     } else {
         identify(acceptance, &view->meta);
-        put_whole(acceptance, view, peers, 0);
+        put_whole(acceptance, view, size, peers, 0);
     }
     count_lost(acceptance, lost);
     return result;
@@ -227,6 +227,7 @@ static void on_died(void *context, unsigned peer)
     struct acceptance *acceptance = context;
     acceptance->full &= ~acceptance_bit(peer);
     acceptance->given_up &= ~acceptance_bit(peer);
+    acceptance->silent &= ~acceptance_bit(peer);
     acceptance_halves_clear(acceptance, peer);
     acceptance_ranges_clear(acceptance, peer);
     acceptance_pendings_release(acceptance, peer);
@@ -240,6 +241,7 @@ static void on_out_of_step(void *context, unsigned peer)
     struct acceptance *acceptance = context;
     acceptance->lanes[peer].ranges.forgotten = true;
     acceptance->owed |= acceptance_bit(peer);
+    acceptance->silent &= ~acceptance_bit(peer);
     acceptance_pendings_release(acceptance, peer);
 }
 

@@ -134,6 +134,7 @@ void acceptance_pendings_expire(struct acceptance *acceptance)
     while ((it = pending_next(acceptance, &ask)) != NULL) {
         if (acceptance->now_us - it->begun_us < acceptance->settings.stall_timeout_us)
             return;
+        acceptance->silent |= it->waiting;
         it->waiting = 0;
         acceptance_pending_check(acceptance, it);
     }
@@ -253,6 +254,7 @@ enum status on_acceptance_completion(void *context, const struct bus_record *rec
         return status;
     if (incarnation != bus_origin(acceptance->bus).incarnation)
         return STATUS_OK; /* an earlier one of this slot had asked */
+    acceptance->silent &= ~acceptance_bit(record->peer);
     if (kind == ACCEPTANCE_FORGOTTEN)
         acceptance_pendings_release(acceptance, record->peer);
     for (size_t at = 0; at < ranges.size; at += ACCEPTANCE_RANGE_SIZE)

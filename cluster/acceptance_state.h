@@ -62,11 +62,14 @@ struct acceptance {
     struct acceptance_settings settings;
     struct bus *bus;
     struct counters *counters;
-    size_t whole_max;   /* bytes of a publication body that travels in one record */
-    uint64_t asks;      /* numbers given out */
-    uint64_t now_us;    /* as of the last tick */
-    uint64_t given_up;  /* lanes */
-    uint64_t full;      /* lanes with full_since_us */
+    size_t whole_max;  /* bytes of a publication body that travels in one record */
+    uint64_t asks;     /* numbers given out */
+    uint64_t now_us;   /* as of the last tick */
+    uint64_t given_up; /* lanes */
+    uint64_t full;     /* lanes with full_since_us */
+    /* Durable peers that did not answer for the stall time-out: not asked until they have answered the rest.
+     */
+    uint64_t silent;
     bool stalled;       /* somebody was told STALLED since `room` was last called */
     bool pendings_full; /* since there are too many pending ones */
     uint64_t owed;      /* peers with ranges or `forgotten` */

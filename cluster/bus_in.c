@@ -185,7 +185,8 @@ void bus_in_tick(struct bus *bus, uint64_t now_us)
             bus_lane_in_pass(lane, lane->cursor);
         if (!bus_lane_in_stale(lane, now_us, STALE_US))
             continue;
-        bus->counters->bus_gaps++;
+        uint64_t before = lane->cursor;
         bus_read_ring(bus, peer);
+        bus->counters->bus_gaps += lane->cursor != before;
     }
 }

@@ -10,8 +10,6 @@
 #include "shared/bytes.h"
 #include "shared/status.h"
 
-struct bus;
-
 struct bus_carrier {
     const struct bus_carrier_ops *ops;
 };
@@ -19,7 +17,7 @@ struct bus_carrier {
 struct bus_carrier_ops {
     /*
      * Hands over a run of whole frames (at most 64 KiB), copied before it returns. STATUS_AGAIN: not taken
-     * now; the carrier calls bus_carrier_ready(bus, peer) when it is worth another try.
+     * now; the carrier says when another try is worth it (its owner then calls bus_carrier_ready()).
      */
     enum status (*send)(struct bus_carrier *carrier, unsigned peer, struct bytes frames);
     void (*free)(struct bus_carrier **carrier);

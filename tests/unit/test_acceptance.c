@@ -39,10 +39,17 @@ static uint8_t byte_at(size_t i)
     return (uint8_t)(i * 31 + i / 251);
 }
 
+static bool mixture_deliver(unsigned self, const struct publication_view *view);
+static void mixture_complete(void *taker, uint64_t ticket, enum acceptance_result result);
+static void mixture_room(void);
+static bool mixing;
+
 static bool on_deliver(void *context, unsigned peer, const struct publication_view *view)
 {
     struct process *it = context;
     (void)peer;
+    if (mixing)
+        return mixture_deliver((unsigned)(it - processes), view);
     for (size_t i = 0; i < view->payload.size; i++)
         it->intact = it->intact && view->payload.data[i] == byte_at(i);
     size_t used = strlen(it->delivered);
@@ -55,6 +62,10 @@ static bool on_deliver(void *context, unsigned peer, const struct publication_vi
 static void on_complete(void *context, void *taker, uint64_t ticket, enum acceptance_result result)
 {
     struct process *it = context;
+    if (mixing) {
+        mixture_complete(taker, ticket, result);
+        return;
+    }
     assert_true(taker == &taker_a || taker == &taker_b);
     size_t used = strlen(it->completed);
     snprintf(it->completed + used, sizeof it->completed - used, "%u=%d ", (unsigned)ticket, (int)result);
@@ -63,6 +74,8 @@ static void on_complete(void *context, void *taker, uint64_t ticket, enum accept
 static void on_room(void *context)
 {
     ((struct process *)context)->rooms++;
+    if (mixing)
+        mixture_room();
 }
 
 static void on_alarm(void *context, unsigned peer, const char *text)
@@ -316,8 +329,13 @@ static void a_silent_durable_peer_is_waited_for_no_longer_than_a_full_one(void *
     assert_completed("");
     pass_time(150, 1 << 1);
     assert_completed("1=0 ");
+    /* Once: not for each one again, until it answers. */
+    assert_int_equal(offer("b", 10, 1, 1 << 1, 1 << 1, &taker_a, 2), ACCEPTANCE_DONE);
     turns(2);
     assert_completed("");
+    assert_int_equal(offer("c", 10, 1, 1 << 1, 1 << 1, &taker_a, 3), ACCEPTANCE_PENDING);
+    turns(1);
+    assert_completed("3=0 ");
 }
 
 /* Fills lane 0→1 with acknowledged ones until a publisher is held up; returns how many went in. */
@@ -575,6 +593,176 @@ static void a_corrupt_lane_leaves_nobody_waiting(void **state)
     assert_completed("1=0 ");
 }
 
+/* A mixture of everything that may happen, by seed. ----------------------------------------------------- */
+
+enum { TAKERS = 5, TICKETS = 100000 };
+
+struct mixture_taker {
+    uint32_t next[3]; /* number of the next publication, by QoS */
+    bool keeps;       /* an offer was STALLED: nothing else is read */
+    size_t kept_size;
+    uint8_t kept_qos;
+    uint64_t kept_peers, kept_durable;
+};
+
+static struct {
+    uint32_t random;
+    struct mixture_taker takers[TAKERS];
+    uint32_t last[PEERS][TAKERS][3]; /* as delivered, + 1 */
+    uint64_t accepted[PEERS];        /* QoS 1 and 2, by target */
+    uint64_t delivered[PEERS];
+    uint64_t stopped; /* processes */
+    unsigned pending;
+    uint64_t tickets;
+    uint8_t ticket_durable[TICKETS]; /* 1: waits for process 1 as durable; 2: no more */
+} mixture;
+
+static uint32_t dice(uint32_t sides)
+{
+    mixture.random ^= mixture.random << 13;
+    mixture.random ^= mixture.random >> 17;
+    mixture.random ^= mixture.random << 5;
+    return mixture.random % sides;
+}
+
+static bool mixture_deliver(unsigned self, const struct publication_view *view)
+{
+    const uint8_t *from = view->payload.data;
+    uint32_t number = get_u32_le(from + 2);
+    assert_int_equal(from[1], view->meta.qos);
+    assert_int_equal(get_u32_le(from + 6), view->payload.size);
+    for (size_t i = 10; i < view->payload.size; i++)
+        processes[self].intact = processes[self].intact && from[i] == byte_at(i);
+    uint32_t *last = &mixture.last[self][from[0]][from[1]];
+    assert_true(number >= *last); /* in order, none twice */
+    *last = number + 1;
+    mixture.delivered[self] += from[1] != 0;
+    return true;
+}
+
+static void mixture_complete(void *taker, uint64_t ticket, enum acceptance_result result)
+{
+    (void)taker;
+    assert_true(ticket < mixture.tickets && mixture.ticket_durable[ticket] < 2);
+    if (result == ACCEPTANCE_REFUSED) {
+        assert_int_equal(mixture.ticket_durable[ticket], 1);
+        mixture.accepted[1]--;
+    }
+    mixture.ticket_durable[ticket] = 2;
+    mixture.pending--;
+}
+
+static void mixture_offer(unsigned index)
+{
+    struct mixture_taker *taker = &mixture.takers[index];
+    uint8_t qos = taker->kept_qos;
+    payload[0] = (uint8_t)index;
+    payload[1] = qos;
+    put_u32_le(payload + 2, taker->next[qos]);
+    put_u32_le(payload + 6, (uint32_t)taker->kept_size);
+    uint64_t ticket = mixture.tickets++;
+    mixture.ticket_durable[ticket] = (uint8_t)taker->kept_durable >> 1;
+    enum acceptance_result result =
+        offer("t", taker->kept_size, qos, taker->kept_peers, taker->kept_durable, taker, ticket);
+    taker->keeps = result == ACCEPTANCE_STALLED;
+    if (result != ACCEPTANCE_PENDING)
+        mixture.ticket_durable[ticket] = 2;
+    mixture.pending += result == ACCEPTANCE_PENDING;
+    if (result == ACCEPTANCE_STALLED)
+        return;
+    taker->next[qos]++;
+    for (unsigned peer = 1; peer < PEERS; peer++) {
+        if (qos != 0 && result != ACCEPTANCE_REFUSED && (taker->kept_peers >> peer & 1) != 0)
+            mixture.accepted[peer]++;
+    }
+}
+
+static void mixture_publish(unsigned index)
+{
+    struct mixture_taker *taker = &mixture.takers[index];
+    if (taker->keeps || mixture.tickets + 100 >= TICKETS)
+        return;
+    taker->kept_qos = (uint8_t)dice(3);
+    taker->kept_size = 10 + (dice(30) == 0 ? dice(200000) : dice(3000));
+    taker->kept_peers = 2 * (1 + dice(3));
+    taker->kept_durable = dice(4) == 0 ? taker->kept_peers & 2 : 0;
+    mixture_offer(index);
+}
+
+static void mixture_room(void)
+{
+    for (unsigned i = 0; i < TAKERS; i++) {
+        if (mixture.takers[i].keeps)
+            mixture_offer(i);
+    }
+}
+
+static void mixture_run_process(unsigned self)
+{
+    if ((mixture.stopped >> self & 1) != 0)
+        return;
+    bus_drain(processes[self].bus);
+    bus_turn_end(processes[self].bus);
+    fake_carrier_drop(&processes[self].carrier);
+}
+
+static void mixture_step(void)
+{
+    uint32_t fate = dice(40);
+    if (fate == 0)
+        mixture.stopped = dice(3) == 0 ? 2 * dice(4) : 0;
+    if (fate < 6)
+        pass_time(50 * (1 + dice(mixture.stopped != 0 ? 40 : 4)), mixture.stopped);
+    for (unsigned i = 0; i < TAKERS; i++) {
+        for (uint32_t count = dice(3); count > 0; count--)
+            mixture_publish(i);
+    }
+    bus_turn_end(processes[0].bus);
+    if (dice(5) == 0)
+        fake_carrier_drop(&processes[0].carrier);
+    mixture_run_process(1 + dice(2));
+    bus_drain(processes[0].bus);
+    bus_poll(processes[0].bus);
+}
+
+static void mixture_finish(uint32_t seed)
+{
+    mixture.stopped = 0;
+    for (unsigned i = 0; i < 400; i++) {
+        pass_time(50, 0);
+        mixture_run_process(1);
+        mixture_run_process(2);
+        bus_drain(processes[0].bus);
+    }
+    uint64_t lost = 0, missing = 0;
+    for (unsigned peer = 1; peer < PEERS; peer++) {
+        struct bus_lane_figures figures;
+        bus_figures(processes[0].bus, peer, &figures);
+        lost += figures.lost_acknowledged;
+        missing += mixture.accepted[peer] - mixture.delivered[peer];
+    }
+    for (unsigned i = 0; i < TAKERS; i++)
+        assert_false(mixture.takers[i].keeps);
+    if (lost != missing || mixture.pending != 0 || processes[0].counters.bus_dropped_acknowledged != lost)
+        fail_msg("seed %u: %u lost, %u missing, %u pending", seed, (unsigned)lost, (unsigned)missing,
+            mixture.pending);
+}
+
+static void acknowledged_minus_delivered_equals_the_counters(void **state)
+{
+    mixing = true;
+    for (uint32_t seed = 1; seed <= 20; seed++) {
+        memset(&mixture, 0, sizeof mixture);
+        mixture.random = seed * 2654435761u;
+        for (unsigned step = 0; step < 2000; step++)
+            mixture_step();
+        mixture_finish(seed);
+        tear_down(state);
+        set_up(state);
+    }
+    mixing = false;
+}
+
 int main(void)
 {
     for (size_t i = 0; i < sizeof payload; i++)
@@ -602,6 +790,7 @@ int main(void)
         TEST(a_large_one_to_a_stopped_peer_ends_with_the_stall_timeout),
         TEST(completions_wait_for_room_and_are_not_lost),
         TEST(a_corrupt_lane_leaves_nobody_waiting),
+        TEST(acknowledged_minus_delivered_equals_the_counters),
     };
     return cmocka_run_group_tests_name("acceptance", tests, NULL, NULL);
 }

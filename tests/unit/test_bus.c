@@ -655,6 +655,137 @@ static void stamps_grow_whatever_the_clock_does(void **state)
     assert_int_equal(bus_next_sequence(bus), 2);
 }
 
+/* A mixture of everything that may happen, by seed. ----------------------------------------------------- */
+
+struct mixture {
+    uint32_t random;
+    uint32_t next_put;     /* number of the next record 0→1 */
+    uint32_t published;    /* numbers below survive */
+    uint32_t next_applied; /* number that must come next */
+};
+
+static struct mixture mixture;
+
+static uint32_t dice(uint32_t sides)
+{
+    mixture.random ^= mixture.random << 13;
+    mixture.random ^= mixture.random >> 17;
+    mixture.random ^= mixture.random << 5;
+    return mixture.random % sides;
+}
+
+static enum status on_numbered(void *context, const struct bus_record *record)
+{
+    (void)context;
+    assert_int_equal(get_u32_le(record->body.data), mixture.next_applied);
+    assert_true(mixture.next_applied < mixture.published);
+    mixture.next_applied++;
+    return STATUS_OK;
+}
+
+static void mixture_put(void)
+{
+    for (uint32_t count = dice(20); count > 0; count--) {
+        size_t size = 4 + (dice(8) == 0 ? dice(9000) : dice(200));
+        if (bus_full(processes[0].bus, 1 << 1, size, BUS_ROOM_PUBLICATION) != 0)
+            break;
+        put_u32_le(bus_put(processes[0].bus, 1, TYPE, size, BUS_ROOM_PUBLICATION), mixture.next_put++);
+    }
+}
+
+/* Delivers, loses, repeats and swaps what is on its way. */
+static void mixture_deliver(void)
+{
+    struct fake_message *message, *kept = NULL;
+    while ((message = fake_carrier_take(&processes[0].carrier)) != NULL) {
+        uint32_t fate = dice(10);
+        for (uint32_t times = fate == 0 ? 0 : fate == 1 ? 2 : 1; times > 0; times--)
+            bus_receive(processes[1].bus, bytes_of(message->data, message->size));
+        free(kept);
+        kept = message;
+        if (fate == 2 && kept->size > 0)
+            bus_receive(processes[1].bus, bytes_of(kept->data, dice((uint32_t)kept->size)));
+    }
+    free(kept);
+}
+
+static void mixture_restart_sender(void)
+{
+    process_end(0);
+    mixture.next_put = mixture.published; /* what was torn is put again by its successor */
+    process_start(0);
+    if (dice(2) == 0)
+        bus_drain(processes[1].bus);
+    bus_peer_started(processes[0].bus, 1, origin_of(1));
+    bus_peer_died(processes[1].bus, 0);
+    assert_int_equal(mixture.next_applied, mixture.published);
+    bus_peer_started(processes[1].bus, 0, origin_of(0));
+}
+
+static void mixture_restart_receiver(void)
+{
+    process_end(1);
+    process_start(1);
+    bus_set_handler(processes[1].bus, TYPE, on_numbered, NULL);
+    bus_peer_died(processes[0].bus, 1);
+    mixture.published = mixture.next_put;
+    bus_peer_started(processes[0].bus, 1, origin_of(1));
+    bus_peer_started(processes[1].bus, 0, origin_of(0));
+}
+
+static void mixture_step(void)
+{
+    switch (dice(12)) {
+    case 0:
+        processes[0].carrier.refuse ^= 1 << 1;
+        break;
+    case 1:
+        pass_time(dice(120));
+        bus_tick(processes[dice(2)].bus);
+        break;
+    case 2:
+        bus_publish(processes[0].bus);
+        mixture.published = mixture.next_put;
+        break;
+    case 3:
+        if (dice(10) == 0)
+            mixture_restart_sender();
+        break;
+    case 4:
+        if (dice(10) == 0)
+            mixture_restart_receiver();
+        break;
+    case 5:
+        bus_carrier_ready(processes[0].bus, 1);
+        break;
+    default:
+        mixture_put();
+        mixture.published = mixture.next_put;
+        bus_turn_end(processes[0].bus);
+        if (dice(3) != 0)
+            mixture_deliver();
+        if (dice(4) == 0)
+            mixture_put();
+    }
+}
+
+static void any_mixture_applies_each_record_once_and_in_order(void **state)
+{
+    for (uint32_t seed = 1; seed <= 100; seed++) {
+        mixture = (struct mixture){.random = seed * 2654435761u};
+        bus_set_handler(processes[1].bus, TYPE, on_numbered, NULL);
+        for (unsigned step = 0; step < 1000; step++)
+            mixture_step();
+        mixture.published = mixture.next_put;
+        bus_turn_end(processes[0].bus);
+        bus_drain(processes[1].bus);
+        if (mixture.next_applied != mixture.next_put || processes[1].alarms > 0)
+            fail_msg("seed %u", seed);
+        tear_down(state);
+        set_up(state);
+    }
+}
+
 int main(void)
 {
     snprintf(quarantine, sizeof quarantine, "/tmp/shoal-test-XXXXXX");
@@ -685,6 +816,7 @@ int main(void)
         TEST(hostile_content_never_faults),
         TEST(hostile_messages_never_fault),
         TEST(stamps_grow_whatever_the_clock_does),
+        TEST(any_mixture_applies_each_record_once_and_in_order),
     };
     int failed = cmocka_run_group_tests_name("bus", tests, NULL, NULL);
     rmdir(quarantine);
