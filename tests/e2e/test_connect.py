@@ -3,7 +3,6 @@ import time
 
 from shoal_test import packets
 from shoal_test.case import Case, cost, only_shoal, workers
-from shoal_test.client import Client
 from shoal_test.environment import PATIENCE
 
 

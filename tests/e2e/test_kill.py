@@ -241,7 +241,7 @@ class Kill(Case):
             if pid:
                 broker.kill_worker(1)
             time.sleep(0.02)
-            if re.search("back.?off|backed off", broker.log(), re.IGNORECASE):
+            if re.search("again and again|backed off", broker.log()):
                 break
         served = [broker.client("c%d" % number, connect=False) for number in range(16)]
         for client in served:

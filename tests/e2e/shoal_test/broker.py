@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 
 from . import certificates, environment, processes
 from .client import Client, Closed, Timeout, tcp
