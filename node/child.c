@@ -230,55 +230,56 @@ static void set_limits(void)
 /* ---- configuration, secrets, counters --------------------------------------------------------------------
  */
 
-/* Maps a whole memfd read-only; an empty one gives BYTES_NONE. */
-static enum status map_bytes(int fd, struct bytes *ret_bytes)
+/* Maps a whole memfd read-only; *ret_size is 0 and nothing mapped for an empty one. */
+static enum status map_block(int fd, void **ret_data, size_t *ret_size)
 {
     struct stat info;
     if (fstat(fd, &info) != 0)
         return STATUS_SYSTEM;
-    if (info.st_size == 0) {
-        *ret_bytes = BYTES_NONE;
-        return STATUS_OK;
-    }
-    void *data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    void *data = NULL;
+    if (info.st_size > 0)
+        data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (data == MAP_FAILED)
         return STATUS_SYSTEM;
-    *ret_bytes = bytes_of(data, (size_t)info.st_size);
+    *ret_data = data;
+    *ret_size = (size_t)info.st_size;
     return STATUS_OK;
 }
 
-static void unmap_bytes(struct bytes *bytes)
+static void unmap_block(void *data, size_t size)
 {
-    if (bytes->size > 0)
-        munmap((void *)(uintptr_t)bytes->data, bytes->size);
-    *bytes = BYTES_NONE;
+    if (size > 0)
+        munmap(data, size);
 }
 
 static enum status load_config(struct child *child, int fd)
 {
-    struct bytes text;
-    enum status status = map_bytes(fd, &text);
+    void *text;
+    size_t size;
+    enum status status = map_block(fd, &text, &size);
     if (status != STATUS_OK)
         return status;
     struct config_errors errors = {0};
     struct config *config = NULL;
-    status = config_load_handed((const char *)text.data, text.size, &config, &errors);
+    status = config_load_handed(text, size, &config, &errors);
     if (status != STATUS_OK)
         config_errors_print(&errors, stderr);
     config_errors_done(&errors);
-    unmap_bytes(&text);
+    unmap_block(text, size);
     child->config = child->private->config = config;
     return status;
 }
 
 static enum status take_secrets(struct child *child, int fd)
 {
-    enum status status = map_bytes(fd, &child->secrets);
-    if (status != STATUS_OK || child->secrets.size == 0)
+    size_t size;
+    enum status status = map_block(fd, &child->private->secrets, &size);
+    if (status != STATUS_OK || size == 0)
         return status;
-    void *data = (void *)(uintptr_t)child->secrets.data;
-    madvise(data, child->secrets.size, MADV_DONTDUMP);
-    if (mlock(data, child->secrets.size) != 0)
+    void *data = child->private->secrets;
+    child->secrets = bytes_of(data, size);
+    madvise(data, size, MADV_DONTDUMP);
+    if (mlock(data, size) != 0)
         log_warning("key material may be swapped out, since locking it failed: %s (raise the memlock limit)",
             strerror(errno));
     return STATUS_OK;
@@ -286,7 +287,9 @@ static enum status take_secrets(struct child *child, int fd)
 
 void child_forget_secrets(struct child *child)
 {
-    unmap_bytes(&child->secrets);
+    unmap_block(child->private->secrets, child->secrets.size);
+    child->private->secrets = NULL;
+    child->secrets = BYTES_NONE;
 }
 
 static enum status map_counters(struct child *child, int fd)

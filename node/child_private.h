@@ -22,6 +22,7 @@ struct child_private {
     char title[32]; /* "worker 0" */
     unsigned listeners;
     int lock;                    /* held open, see START_FD_LOCK */
+    void *secrets;               /* mapping of struct child.secrets */
     struct config *config;       /* owned; the role sees it as const */
     uint64_t log_dropped_before; /* of the slot's earlier processes */
     bool stopping;

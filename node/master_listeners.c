@@ -167,12 +167,11 @@ int master_listeners_socket(const struct master_listeners *listeners, unsigned l
 void master_listeners_address(
     const struct master_listeners *listeners, unsigned listener, char text[MASTER_ADDRESS_SIZE])
 {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t size = sizeof address;
     char host[INET6_ADDRSTRLEN] = "?";
     unsigned port = 0;
-    if (getsockname(master_listeners_socket(listeners, listener, 0), (struct sockaddr *)&address, &size) != 0)
-        address.ss_family = AF_UNSPEC;
+    (void)getsockname(master_listeners_socket(listeners, listener, 0), (struct sockaddr *)&address, &size);
     if (address.ss_family == AF_INET6) {
         struct sockaddr_in6 v6;
         memcpy(&v6, &address, sizeof v6);

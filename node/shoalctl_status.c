@@ -89,7 +89,7 @@ static void print_counters(const json_t *status)
     puts("\ncounters (total, then per worker; those at 0 are left out)");
     const char *name;
     const json_t *total;
-    json_object_foreach((json_t *)(uintptr_t)json_object_get(status, "counters"), name, total)
+    json_object_foreach(json_object_get(status, "counters"), name, total)
     {
         if (json_integer_value(total) == 0)
             continue;
