@@ -1,0 +1,193 @@
+/*
+ * The key material of a node as a whole, and its block of bytes. Master: load, serialize. Worker: a context
+ * out of the block.
+ *
+ * The block, little-endian: magic "STLS", version (4 bytes), ticket keys (80), number of ssl listeners (4),
+ * and for each of them its name, key (PKCS#8 DER), chain (PEM) and CAs (PEM), each as length (4) and bytes.
+ * Nothing else.
+ */
+#include "node/tls_material.h"
+
+#include "node/tls_material_read.h"
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/rand.h>
+#include <openssl/ssl.h>
+#include <stdlib.h>
+
+#define BLOCK_MAGIC       0x534c5453u /* "STLS" */
+#define BLOCK_VERSION     1u
+#define BLOCK_HEADER_SIZE (4 + 4 + TLS_TICKET_KEYS_SIZE + 4)
+
+struct material_listener {
+    char *name; /* owned */
+    struct tls_files files;
+};
+
+struct tls_material {
+    uint8_t ticket_keys[TLS_TICKET_KEYS_SIZE];
+    size_t count;
+    struct material_listener listeners[CONFIG_LISTENERS_MAX];
+};
+
+void tls_material_free(struct tls_material **material)
+{
+    struct tls_material *old = *material;
+    if (!old)
+        return;
+    for (size_t i = 0; i < old->count; i++) {
+        free(old->listeners[i].name);
+        tls_files_done(&old->listeners[i].files);
+    }
+    OPENSSL_cleanse(old, sizeof *old);
+    free(old);
+    *material = NULL;
+}
+
+static enum status load_listener(struct tls_material *material, const struct config_context *context,
+    const struct config_listener *listener)
+{
+    struct material_listener *entry = &material->listeners[material->count];
+    entry->name = strdup(listener->key);
+    if (!entry->name)
+        return STATUS_NO_MEMORY;
+    enum status status = tls_files_read(
+        context, listener, bytes_of(material->ticket_keys, sizeof material->ticket_keys), &entry->files);
+    material->count++;
+    return status;
+}
+
+enum status tls_material_load(
+    const struct config *config, struct tls_material **ret_material, struct config_errors *errors)
+{
+    struct config_context context = {.file = config->file, .errors = errors};
+    struct tls_material *material = calloc(1, sizeof *material);
+    if (!material)
+        return STATUS_NO_MEMORY;
+    enum status status = STATUS_OK;
+    if (RAND_priv_bytes(material->ticket_keys, sizeof material->ticket_keys) != 1) {
+        ERR_clear_error();
+        status = STATUS_SYSTEM;
+        goto failed;
+    }
+    for (size_t i = 0; i < config->listener_count; i++) {
+        if (config->listeners[i].type != CONFIG_LISTENER_SSL)
+            continue;
+        enum status one = load_listener(material, &context, &config->listeners[i]);
+        status = status == STATUS_OK ? one : status; /* and on: all errors at once */
+    }
+    if (status == STATUS_OK) {
+        *ret_material = material;
+        return STATUS_OK;
+    }
+failed:
+    tls_material_free(&material);
+    return status;
+}
+
+bool tls_material_any(const struct tls_material *material)
+{
+    return material->count > 0;
+}
+
+static size_t field_size(struct bytes field)
+{
+    return 4 + field.size;
+}
+
+static uint8_t *put_field(uint8_t *to, struct bytes field)
+{
+    put_u32_le(to, (uint32_t)field.size);
+    if (field.size > 0)
+        memcpy(to + 4, field.data, field.size);
+    return to + 4 + field.size;
+}
+
+enum status tls_material_serialize(const struct tls_material *material, uint8_t **ret_block, size_t *ret_size)
+{
+    size_t size = BLOCK_HEADER_SIZE;
+    for (size_t i = 0; i < material->count; i++) {
+        const struct material_listener *listener = &material->listeners[i];
+        size += field_size(bytes_of_text(listener->name)) + field_size(listener->files.key) +
+                field_size(listener->files.chain) + field_size(listener->files.authorities);
+    }
+    uint8_t *block = malloc(size);
+    if (!block)
+        return STATUS_NO_MEMORY;
+    put_u32_le(block, BLOCK_MAGIC);
+    put_u32_le(block + 4, BLOCK_VERSION);
+    memcpy(block + 8, material->ticket_keys, TLS_TICKET_KEYS_SIZE);
+    put_u32_le(block + 8 + TLS_TICKET_KEYS_SIZE, (uint32_t)material->count);
+    uint8_t *end = block + BLOCK_HEADER_SIZE;
+    for (size_t i = 0; i < material->count; i++) {
+        const struct material_listener *listener = &material->listeners[i];
+        end = put_field(end, bytes_of_text(listener->name));
+        end = put_field(end, listener->files.key);
+        end = put_field(end, listener->files.chain);
+        end = put_field(end, listener->files.authorities);
+    }
+    *ret_block = block;
+    *ret_size = size;
+    return STATUS_OK;
+}
+
+void tls_material_wipe(uint8_t **block, size_t size)
+{
+    if (*block)
+        OPENSSL_cleanse(*block, size);
+    free(*block);
+    *block = NULL;
+}
+
+/* Takes one field off the front; false if the block ends before it. */
+static bool take_field(struct bytes *rest, struct bytes *ret_field)
+{
+    if (rest->size < 4)
+        return false;
+    size_t size = get_u32_le(rest->data);
+    if (rest->size - 4 < size)
+        return false;
+    *ret_field = bytes_of(rest->data + 4, size);
+    *rest = bytes_of(rest->data + 4 + size, rest->size - 4 - size);
+    return true;
+}
+
+/* Finds a listener's fields, and walks to the end all the same: a block is consumed exactly. */
+static enum status find_listener(struct bytes block, const char *name, struct tls_files *ret_files)
+{
+    if (block.size < BLOCK_HEADER_SIZE || get_u32_le(block.data) != BLOCK_MAGIC ||
+        get_u32_le(block.data + 4) != BLOCK_VERSION)
+        return STATUS_PROTOCOL;
+    uint32_t count = get_u32_le(block.data + 8 + TLS_TICKET_KEYS_SIZE);
+    struct bytes rest = bytes_of(block.data + BLOCK_HEADER_SIZE, block.size - BLOCK_HEADER_SIZE);
+    enum status status = STATUS_NOT_FOUND;
+    for (uint32_t i = 0; i < count; i++) {
+        struct bytes its_name;
+        struct tls_files files;
+        if (!take_field(&rest, &its_name) || !take_field(&rest, &files.key) ||
+            !take_field(&rest, &files.chain) || !take_field(&rest, &files.authorities))
+            return STATUS_PROTOCOL;
+        if (bytes_equal(its_name, bytes_of_text(name))) {
+            *ret_files = files;
+            status = STATUS_OK;
+        }
+    }
+    return rest.size == 0 ? status : STATUS_PROTOCOL;
+}
+
+enum status tls_material_context(
+    struct bytes block, const struct config *config, size_t listener, SSL_CTX **ret_context, char *error)
+{
+    const struct config_listener *wanted = &config->listeners[listener];
+    struct tls_files files;
+    enum status status = find_listener(block, wanted->key, &files);
+    if (status != STATUS_OK) {
+        snprintf(error, TLS_ERROR_SIZE, "the key material from the master %s",
+            status == STATUS_NOT_FOUND ? "lacks this listener" : "is damaged");
+        return STATUS_PROTOCOL;
+    }
+    struct tls_settings settings =
+        tls_settings_of(wanted, &files, bytes_of(block.data + 8, TLS_TICKET_KEYS_SIZE));
+    return tls_context_new(&settings, ret_context, error);
+}

@@ -1,0 +1,32 @@
+/*
+ * Reads and checks the files of one ssl listener: private key, certificate with chain, CA file. Master only
+ * (also `shoald --check`). What is wrong goes into the errors of the configuration; nothing of a secret does.
+ */
+#ifndef NODE_TLS_MATERIAL_READ_H
+#define NODE_TLS_MATERIAL_READ_H
+
+#include "shared/bytes.h"
+#include "shared/config_context.h"
+
+struct tls_files {            /* owned by who asked; all from the heap */
+    struct bytes key;         /* PKCS#8 DER, in the clear */
+    struct bytes chain;       /* PEM as in the file */
+    struct bytes authorities; /* PEM as in the file; BYTES_NONE without cacertfile */
+};
+
+/*
+ * STATUS_OK: read, checked and proven by a handshake in memory. STATUS_INVALID: `context->errors` has got
+ * what is wrong, and *ret_files is untouched. `ticket_keys`: for the trial context.
+ */
+enum status tls_files_read(const struct config_context *context, const struct config_listener *listener,
+    struct bytes ticket_keys, struct tls_files *ret_files) CHECK_RESULT;
+
+/* Wipes and frees. */
+void tls_files_done(struct tls_files *files);
+
+/* The settings of a listener's context, borrowing from all three. */
+struct tls_settings;
+struct tls_settings tls_settings_of(
+    const struct config_listener *listener, const struct tls_files *files, struct bytes ticket_keys);
+
+#endif
