@@ -5,6 +5,7 @@
 #include "node/child.h"
 
 #include "node/child_private.h"
+#include "node/descriptor.h"
 #include "node/worker.h"
 #include "shared/log.h"
 
@@ -46,13 +47,6 @@ bool child_role_from_name(const char *name, enum child_role *ret_role)
         }
     }
     return false;
-}
-
-static void close_descriptor(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
 }
 
 /* ---- signals --------------------------------------------------------------------------------------------
@@ -147,8 +141,8 @@ enum status child_slot_take(
 void child_slot_close(struct child_slot *slot)
 {
     for (unsigned i = 0; i < slot->socket_count; i++)
-        close_descriptor(&slot->sockets[i].fd);
-    close_descriptor(&slot->will_table);
+        descriptor_close(&slot->sockets[i].fd);
+    descriptor_close(&slot->will_table);
 }
 
 static enum status take_lane(struct child *child, const struct control_message *message)
@@ -344,10 +338,10 @@ static void finish(struct child *child)
     child_slot_close(&child->own);
     for (unsigned peer = 0; peer < CHILD_SLOTS_MAX; peer++) {
         struct bus_lane_descriptors *lane = &child->lanes[peer];
-        close_descriptor(&lane->out_ring);
-        close_descriptor(&lane->out_cursor);
-        close_descriptor(&lane->in_ring);
-        close_descriptor(&lane->in_cursor);
+        descriptor_close(&lane->out_ring);
+        descriptor_close(&lane->out_cursor);
+        descriptor_close(&lane->in_ring);
+        descriptor_close(&lane->in_cursor);
     }
     if (child->counters_base != NULL)
         munmap(child->counters_base, (size_t)child->counters_pages * COUNTERS_PAGE_SIZE);

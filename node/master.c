@@ -241,7 +241,7 @@ static void log_start(const struct master *master)
         char address[MASTER_ADDRESS_SIZE];
         master_listeners_address(&master->listeners, i, address);
         log_notice("listener %s on %s%s, %s%s", listener->key, address,
-            listener->bind.both_families ? " (IPv4 and IPv6)" : "",
+            listener->bind.both_families && address[0] == '[' ? " (IPv4 and IPv6)" : "",
             config_listener_allows_anonymous(config, listener) ? "anonymous clients may connect"
                                                                : "anonymous clients are refused",
             listener->type == CONFIG_LISTENER_SSL && listener->tls.fail_if_no_peer_cert

@@ -5,6 +5,7 @@
  */
 #include "node/master_folders.h"
 
+#include "node/descriptor.h"
 #include "shared/clock.h"
 
 #include <dirent.h>
@@ -269,17 +270,10 @@ enum status master_folders_open(const struct config *config, struct master_folde
     return STATUS_OK;
 }
 
-static void close_descriptor(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
-
 void master_folders_close(struct master_folders *folders)
 {
-    close_descriptor(&folders->lock);
-    close_descriptor(&folders->run_dir);
-    close_descriptor(&folders->state);
-    close_descriptor(&folders->data_dir);
+    descriptor_close(&folders->lock);
+    descriptor_close(&folders->run_dir);
+    descriptor_close(&folders->state);
+    descriptor_close(&folders->data_dir);
 }

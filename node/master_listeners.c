@@ -17,6 +17,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/* A peer that is silent for tcp_keepalive is given up this many probes later. */
+#define KEEPALIVE_INTERVAL_S 10
+#define KEEPALIVE_PROBES     3
+
 struct bind_address {
     struct sockaddr_storage address;
     socklen_t size;
@@ -40,6 +44,8 @@ static void set_inherited_options(int fd, const struct config_listener *listener
     if (listener->tcp_keepalive_s > 0) {
         set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
         set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)listener->tcp_keepalive_s);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
     }
     if (listener->tcp_user_timeout_ms > 0)
         set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)listener->tcp_user_timeout_ms);

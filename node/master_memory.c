@@ -4,6 +4,7 @@
  */
 #include "node/master_memory.h"
 
+#include "node/descriptor.h"
 #include "node/tls_material.h"
 #include "shared/bus_window.h"
 
@@ -15,13 +16,6 @@
 #include <unistd.h>
 
 #define SEALS_SIZE (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-
-static void close_descriptor(int *fd)
-{
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
 
 /* ---- read-only blocks -----------------------------------------------------------------------------------
  */
@@ -226,22 +220,22 @@ enum status master_memory_open(const struct config *config, const struct tls_mat
 
 void master_memory_close(struct master_memory *memory)
 {
-    close_descriptor(&memory->config);
-    close_descriptor(&memory->secrets);
+    descriptor_close(&memory->config);
+    descriptor_close(&memory->secrets);
     if (memory->counters_base != NULL)
         munmap(memory->counters_base, (size_t)(memory->workers + 1) * COUNTERS_PAGE_SIZE);
     memory->counters_base = NULL;
-    close_descriptor(&memory->counters);
+    descriptor_close(&memory->counters);
     for (unsigned i = 0; memory->lanes != NULL && i < memory->workers * memory->workers; i++) {
-        close_descriptor(&memory->lanes[i].ring);
-        close_descriptor(&memory->lanes[i].ring_read_only);
-        close_descriptor(&memory->lanes[i].cursor);
-        close_descriptor(&memory->lanes[i].cursor_read_only);
+        descriptor_close(&memory->lanes[i].ring);
+        descriptor_close(&memory->lanes[i].ring_read_only);
+        descriptor_close(&memory->lanes[i].cursor);
+        descriptor_close(&memory->lanes[i].cursor_read_only);
     }
     free(memory->lanes);
     memory->lanes = NULL;
     for (unsigned slot = 0; memory->will_tables != NULL && slot < memory->workers; slot++)
-        close_descriptor(&memory->will_tables[slot]);
+        descriptor_close(&memory->will_tables[slot]);
     free(memory->will_tables);
     memory->will_tables = NULL;
 }
