@@ -9,11 +9,6 @@
 
 #include <stdlib.h>
 
-/* Walks the set bits of a mask. */
-#define for_each_peer(mask, peer)                                                                            \
-    for (uint64_t left_ = (mask); left_ != 0; left_ &= left_ - 1)                                            \
-        for (unsigned peer = (unsigned)__builtin_ctzll(left_), once_ = 1; once_; once_ = 0)
-
 void acceptance_lane_full(struct acceptance *acceptance, unsigned peer)
 {
     uint64_t bit = acceptance_bit(peer);
@@ -51,7 +46,7 @@ static void put_whole(struct acceptance *acceptance, const struct publication_vi
     uint64_t peers, uint64_t ask)
 {
     bool own = is_own(acceptance, &view->meta);
-    for_each_peer(peers, peer)
+    bus_for_each_peer(peers, peer)
     {
         uint8_t *to = bus_put(acceptance->bus, peer, BUS_RECORD_PUBLICATION, size, BUS_ROOM_PUBLICATION);
         if (to == NULL)
@@ -63,7 +58,7 @@ static void put_whole(struct acceptance *acceptance, const struct publication_vi
 
 static void drop_qos0(struct acceptance *acceptance, uint64_t peers)
 {
-    for_each_peer(peers, peer) bus_count_dropped_qos0(acceptance->bus, peer);
+    bus_for_each_peer(peers, peer) bus_count_dropped_qos0(acceptance->bus, peer);
 }
 
 /* In parts, or behind a large one of the same taker. */
@@ -95,7 +90,7 @@ static void offer_qos0(
 
 static enum acceptance_result stall(struct acceptance *acceptance, uint64_t full)
 {
-    for_each_peer(full, peer) acceptance_lane_full(acceptance, peer);
+    bus_for_each_peer(full, peer) acceptance_lane_full(acceptance, peer);
     acceptance->stalled = true;
     acceptance->counters->bus_stalls++;
     return ACCEPTANCE_STALLED;
@@ -103,7 +98,7 @@ static enum acceptance_result stall(struct acceptance *acceptance, uint64_t full
 
 static void count_lost(struct acceptance *acceptance, uint64_t peers)
 {
-    for_each_peer(peers, peer) bus_count_lost(acceptance->bus, peer);
+    bus_for_each_peer(peers, peer) bus_count_lost(acceptance->bus, peer);
 }
 
 /* All targets can take it: in parts, or asking for completions. Somebody waits, if there is a taker. */
@@ -268,12 +263,12 @@ static void on_tick(void *context)
 {
     struct acceptance *acceptance = context;
     acceptance->now_us = clock_monotonic_us();
-    for_each_peer(acceptance->given_up, peer)
+    bus_for_each_peer(acceptance->given_up, peer)
     {
         if (bus_used(acceptance->bus, peer) <= bus_window_of(acceptance->bus, peer) / 8)
             acceptance->given_up &= ~acceptance_bit(peer);
     }
-    for_each_peer(acceptance->full & ~acceptance->given_up, peer)
+    bus_for_each_peer(acceptance->full & ~acceptance->given_up, peer)
     {
         uint64_t since_us = acceptance->lanes[peer].full_since_us;
         if (acceptance->now_us - since_us >= acceptance->settings.stall_timeout_us)

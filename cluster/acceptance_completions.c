@@ -178,6 +178,7 @@ void acceptance_ask_heard(struct acceptance *acceptance, unsigned peer, uint64_t
         ranges->array = array;
         ranges->capacity = capacity;
     }
+    assert(ranges->array != NULL);
     ranges->array[ranges->count++] = (struct acceptance_range){ask, 1};
 }
 
@@ -204,9 +205,9 @@ static bool answer_some(
     if (to == NULL)
         return false;
     acceptance_completion_write(to, kind, incarnation);
+    to += ACCEPTANCE_COMPLETION_HEADER_SIZE;
     for (size_t i = 0; i < count; i++)
-        acceptance_range_write(to + ACCEPTANCE_COMPLETION_HEADER_SIZE + i * ACCEPTANCE_RANGE_SIZE,
-            ranges->array[ranges->count - count + i]);
+        acceptance_range_write(to + i * ACCEPTANCE_RANGE_SIZE, ranges->array[ranges->count - count + i]);
     ranges->count -= count;
     return true;
 }
@@ -228,8 +229,7 @@ static void answer_peer(struct acceptance *acceptance, unsigned peer)
 
 void acceptance_answer(struct acceptance *acceptance)
 {
-    for (uint64_t left = acceptance->owed; left != 0; left &= left - 1)
-        answer_peer(acceptance, (unsigned)__builtin_ctzll(left));
+    bus_for_each_peer(acceptance->owed, peer) answer_peer(acceptance, peer);
 }
 
 /* The peer has answered these asks. */

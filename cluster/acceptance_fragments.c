@@ -74,8 +74,9 @@ uint64_t acceptance_oldest_partial(const struct acceptance *acceptance, unsigned
  * sends. */
 bool acceptance_transfers_full(const struct acceptance *acceptance, uint64_t peers, size_t size)
 {
-    for (uint64_t left = peers; left != 0; left &= left - 1) {
-        const struct acceptance_lane *lane = &acceptance->lanes[__builtin_ctzll(left)];
+    bus_for_each_peer(peers, peer)
+    {
+        const struct acceptance_lane *lane = &acceptance->lanes[peer];
         if (lane->transfers >= ACCEPTANCE_TRANSFERS_MAX ||
             (lane->transfers > 0 && lane->transfers_size + size > acceptance->settings.copies_max))
             return true;
@@ -85,8 +86,9 @@ bool acceptance_transfers_full(const struct acceptance *acceptance, uint64_t pee
 
 static void enter_lanes(struct acceptance *acceptance, struct transfer *it)
 {
-    for (uint64_t left = it->peers; left != 0; left &= left - 1) {
-        struct acceptance_lane *lane = &acceptance->lanes[__builtin_ctzll(left)];
+    bus_for_each_peer(it->peers, peer)
+    {
+        struct acceptance_lane *lane = &acceptance->lanes[peer];
         lane->transfers++;
         lane->transfers_size += it->size;
     }
@@ -138,33 +140,35 @@ static void transfer_free(struct acceptance *acceptance, struct transfer *it)
     free(it);
 }
 
-/* Ends those that lie in all windows. Callbacks come last, since they may begin new ones. */
+/* The first one behind this number that lies in all windows; NULL: none. */
+static struct transfer *transfer_ended(struct acceptance *acceptance, uint64_t number)
+{
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): those that were freed are off the list */
+    list_for_each(&acceptance->transfers, link, following)
+    {
+        struct transfer *it = transfer_of(link);
+        if (it->number > number && it->peers == 0)
+            return it;
+    }
+    return NULL;
+}
+
+/* Ends those that lie in all windows. The callbacks may begin new ones: only numbers are kept meanwhile. */
 static void transfers_reap(struct acceptance *acceptance)
 {
-    bool ended = false;
+    struct transfer *it;
     uint64_t number = 0;
-    for (;;) {
-        struct transfer *it = NULL;
-        list_for_each(&acceptance->transfers, link, following)
-        {
-            it = transfer_of(link);
-            if (it->number > number && it->peers == 0)
-                break;
-            it = NULL;
-        }
-        if (it == NULL)
-            break;
+    while ((it = transfer_ended(acceptance, number)) != NULL) {
         number = it->number;
         uint64_t ask = it->ask;
         transfer_free(acceptance, it);
-        ended = true;
         struct acceptance_pending *pending = ask != 0 ? acceptance_pending_find(acceptance, ask) : NULL;
         if (pending == NULL)
             continue;
         pending->partial = false;
         acceptance_pending_check(acceptance, pending);
     }
-    if (ended)
+    if (number != 0)
         acceptance_call_room(acceptance);
 }
 
@@ -270,8 +274,7 @@ void acceptance_transfers_pump(struct acceptance *acceptance)
         return;
     uint64_t peers = 0;
     list_for_each(&acceptance->transfers, link, following) peers |= transfer_of(link)->peers;
-    for (uint64_t left = peers; left != 0; left &= left - 1)
-        pump_peer(acceptance, (unsigned)__builtin_ctzll(left));
+    bus_for_each_peer(peers, peer) pump_peer(acceptance, peer);
     transfers_reap(acceptance);
 }
 

@@ -19,6 +19,13 @@
 
 #define BUS_PEERS_MAX 64
 
+/* Walks the set bits of a mask of peers; `peer` is declared by it. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): a declared name takes none */
+#define bus_for_each_peer(mask, peer)                                                                        \
+    for (uint64_t left_ = (mask); left_ != 0; left_ &= left_ - 1)                                            \
+        for (unsigned peer = (unsigned)__builtin_ctzll(left_), once_ = 1; once_; once_ = 0)
+/* NOLINTEND(bugprone-macro-parentheses) */
+
 /* Record types. The value is on the wire: never reuse one. */
 enum bus_record_type {
     BUS_RECORD_PUBLICATION = 1,    /* acceptance.h: one whole publication */
@@ -34,12 +41,6 @@ enum bus_record_type {
     BUS_RECORD_WILL = 40,      /* wills.h */
     BUS_RECORD_RETAINED = 50,  /* retained message for a peer's full state */
     BUS_RECORD_TYPES = 64,
-};
-
-/* A peer as this process sees it. */
-enum bus_peer_state {
-    BUS_PEER_ABSENT, /* never started, or dead and not replaced */
-    BUS_PEER_LIVE,   /* running as far as the master knows */
 };
 
 struct bus_lane_descriptors { /* all borrowed until bus_new returns (it maps them) */
@@ -60,8 +61,6 @@ struct bus_settings {
     void *context;
     /* What the operator must hear of (node/ logs it). */
     void (*alarm)(void *context, unsigned peer, const char *text);
-    /* A peer's full state is needed, or ours was asked for: routes, claims, retained (modules register
-     * below). */
 };
 
 struct bus;
@@ -81,12 +80,11 @@ uint64_t bus_next_sequence(struct bus *bus);
 uint64_t bus_stamp(struct bus *bus);
 void bus_stamp_heard(struct bus *bus, uint64_t stamp);
 
-/* Records out. ----------------------------------------------------------------------------------------------
- */
+/* Records out. ------------------------------------------------------------------------------------ */
 enum bus_room {
-    BUS_ROOM_PUBLICATION,
-    BUS_ROOM_CONTROL
-}; /* publications leave an eighth of the window free */
+    BUS_ROOM_PUBLICATION, /* leaves an eighth of the window free */
+    BUS_ROOM_CONTROL,     /* all of it; what finds none puts the peer out of step */
+};
 
 /* Peers of the mask whose lane has no room for a record of `size` bytes now. Hot path: a few loads a peer. */
 uint64_t bus_full(struct bus *bus, uint64_t peers, size_t size, enum bus_room room);
@@ -96,8 +94,7 @@ uint64_t bus_full(struct bus *bus, uint64_t peers, size_t size, enum bus_room ro
  * before the next bus call. Hot path: no allocation, no syscall.
  */
 uint8_t *bus_put(struct bus *bus, unsigned peer, enum bus_record_type type, size_t size, enum bus_room room);
-/* Closes all open frames and publishes the heads: from here on they survive this process. Early flushes only.
- */
+/* Closes all open frames and publishes the heads: from here on they survive. Early flushes only. */
 void bus_publish(struct bus *bus);
 /* As bus_publish, then hands the frames to the carrier. Before client sockets are flushed, once a turn. */
 void bus_turn_end(struct bus *bus);
@@ -106,12 +103,10 @@ bool bus_unpublished(const struct bus *bus);
 /* Bytes of the lane's window that the peer has not applied yet (its cursor is read anew), and all of them. */
 uint64_t bus_used(struct bus *bus, unsigned peer);
 uint64_t bus_window_of(const struct bus *bus, unsigned peer);
-/* `room` is called for each of these peers once half of its window is free, at the next poll at the earliest.
- */
+/* `room` is called for each of these peers once half of its window is free: at the next poll or later. */
 void bus_wait_room(struct bus *bus, uint64_t peers);
 
-/* Records in.
- * ------------------------------------------------------------------------------------------------ */
+/* Records in. ------------------------------------------------------------------------------------- */
 struct bus_record {
     unsigned peer;                    /* whose lane it came by */
     struct publication_origin origin; /* of that peer's incarnation that wrote it */
@@ -130,8 +125,7 @@ void bus_drain(struct bus *bus);
 /* Drains if it was last done half a second ago or earlier (the process was stopped): call between a socket
    read and decoding [BUS 4]. Cheap. `now_us`: monotonic. */
 void bus_drain_if_stale(struct bus *bus, uint64_t now_us);
-/* About every 50 ms: lanes whose head is ahead of the cursor for 100 ms are read in place; carriers retried.
- */
+/* About every 50 ms: lanes whose head is ahead for 100 ms are read in place; carriers are tried again. */
 void bus_tick(struct bus *bus);
 /* True while lanes that were found full are waited for: call bus_poll every 1-2 ms then, so that `room` comes
    soon (cursors in shared memory wake nobody). A couple of loads. */
@@ -152,8 +146,7 @@ void bus_peer_died(struct bus *bus, unsigned peer);
 
 struct bus_watcher { /* modules that must know; all members may be NULL */
     void *context;
-    void (*started)(
-        void *context, unsigned peer); /* a new incarnation: nothing of the old one holds any more */
+    void (*started)(void *context, unsigned peer); /* a new incarnation: nothing of the old one holds */
     void (*died)(void *context, unsigned peer);
     void (*turn_applied)(void *context);               /* after a batch of records was applied */
     void (*room)(void *context, unsigned peer);        /* a lane that was found full has room again */

@@ -163,7 +163,7 @@ void bus_out_reset(struct bus *bus, unsigned peer)
 
 bool bus_wants_poll(const struct bus *bus)
 {
-    return bus->waiting != 0;
+    return (bus->waiting & bus->live) != 0;
 }
 
 /* Room for full state, and not for the next record only: half the window. */

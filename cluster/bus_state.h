@@ -64,11 +64,6 @@ static inline uint64_t bus_bit(unsigned peer)
     return (uint64_t)1 << peer;
 }
 
-/* Walks the set bits of a mask. */
-#define bus_for_each_peer(mask, peer)                                                                        \
-    for (uint64_t left_ = (mask); left_ != 0; left_ &= left_ - 1)                                            \
-        for (unsigned peer = (unsigned)__builtin_ctzll(left_), once_ = 1; once_; once_ = 0)
-
 /* Tells the watchers what has become due: resync, turn_applied. Not while a handler runs. */
 void bus_settle(struct bus *bus);
 

@@ -10,8 +10,8 @@
 #define POLYNOMIAL 0x82f63b78u /* reflected */
 
 /* Blocks of the three streams: long ones for frames of some kilobytes, short ones for the rest. */
-#define BLOCK_LONG  1024
-#define BLOCK_SHORT 128
+#define BLOCK_LONG  ((size_t)1024)
+#define BLOCK_SHORT ((size_t)128)
 
 static struct {
     bool ready;
