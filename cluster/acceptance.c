@@ -82,6 +82,8 @@ static void offer_qos0(
     if (full != 0)
         drop_qos0(acceptance, full);
     peers &= ~full;
+    if (peers == 0)
+        return;
     if (large || (acceptance->transfer_count != 0 && acceptance_transfer_ahead(acceptance, taker, peers)))
         offer_qos0_large(acceptance, view, peers, taker);
     else
@@ -115,7 +117,7 @@ static enum acceptance_result take_pending(struct acceptance *acceptance, struct
         pending->taker = taker;
         pending->ticket = ticket;
         pending->waiting = durable;
-        pending->partial = large;
+        pending->large = pending->partial = large;
     }
     uint64_t ask = pending != NULL ? pending->ask : 0;
     identify(acceptance, &view->meta);
@@ -149,11 +151,12 @@ static enum acceptance_result offer_acknowledged(struct acceptance *acceptance, 
         return ACCEPTANCE_REFUSED;
     peers &= ~lost;
     durable &= ~lost;
+    large = large && peers != 0;
     if (large && acceptance_transfers_full(acceptance, peers, size))
         return stall(acceptance, 0);
     enum acceptance_result result = ACCEPTANCE_DONE;
     if (large || durable != 0) {
-        result = take_pending(acceptance, view, peers, durable, large && peers != 0, taker, ticket);
+        result = take_pending(acceptance, view, peers, durable, large, taker, ticket);
         if (result == ACCEPTANCE_STALLED)
             return result;
     } else {

@@ -132,8 +132,11 @@ void acceptance_pendings_expire(struct acceptance *acceptance)
     struct acceptance_pending *it;
     uint64_t ask = 0;
     while ((it = pending_next(acceptance, &ask)) != NULL) {
-        if (acceptance->now_us - it->begun_us < acceptance->settings.stall_timeout_us)
-            return;
+        bool fresh = acceptance->now_us - it->begun_us < acceptance->settings.stall_timeout_us;
+        if (fresh && !it->large)
+            return; /* and so are all that follow, but for large ones */
+        if (fresh || it->partial)
+            continue;
         acceptance->silent |= it->waiting;
         it->waiting = 0;
         acceptance_pending_check(acceptance, it);

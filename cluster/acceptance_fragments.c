@@ -166,6 +166,7 @@ static void transfers_reap(struct acceptance *acceptance)
         if (pending == NULL)
             continue;
         pending->partial = false;
+        pending->begun_us = acceptance->now_us;
         acceptance_pending_check(acceptance, pending);
     }
     if (number != 0)

@@ -23,10 +23,11 @@ struct acceptance_pending {
     uint64_t ticket;
     void *taker;       /* borrowed name of whoever waits; NULL: nobody (any more) */
     uint64_t waiting;  /* durable peers that have not answered */
-    uint64_t begun_us; /* monotonic, as of the last tick */
-    bool partial;      /* its fragments do not lie in all windows yet */
-    bool refused;      /* a durable peer was given up */
-    bool done;         /* told; only its place is left */
+    uint64_t begun_us; /* monotonic, as of the last tick; a large one: when its last fragment was put */
+    bool large;
+    bool partial; /* its fragments do not lie in all windows yet */
+    bool refused; /* a durable peer was given up */
+    bool done;    /* told; only its place is left */
 };
 
 /* A circular array, since they come and mostly end in order. */

@@ -402,6 +402,8 @@ static void after_the_stall_timeout_publications_are_lost_and_counted(void **sta
         accepted++;
     }
     assert_int_equal(offer("d", 1000, 1, ALL, 1 << 1, &taker_a, 0), ACCEPTANCE_REFUSED);
+    assert_int_equal(offer("large", 50000, 1, 1 << 1, 0, &taker_a, 0), ACCEPTANCE_DONE);
+    accepted++;
     pass_time(6000, 1 << 1);
     assert_int_equal(processes[0].alarms, 1);
     assert_true(processes[0].counters.bus_dropped_acknowledged > 0);
