@@ -14,13 +14,14 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#define SECOND_US        UINT64_C(1000000)
-#define DEATHS_WINDOW_US (10 * SECOND_US) /* three deaths in this time are a crash loop */
-#define BACKOFF_MAX_S    30
-#define TICK_S           1
-#define SILENCE_MAX_US   (10 * SECOND_US) /* a child that answers no ping for this long is replaced */
-#define TICK_GAP_US      (3 * SECOND_US)  /* the master itself stood still: nobody is to blame */
-#define UNADOPT_WAIT_US  SECOND_US
+#define SECOND_US         UINT64_C(1000000)
+#define CRASHES_WINDOW_US (10 * SECOND_US) /* three crashes in this time are a loop */
+#define QUICK_DEATH_US    (SECOND_US / 4)  /* a child that served for less has crashed, whatever ended it */
+#define BACKOFF_MAX_S     30
+#define TICK_S            1
+#define SILENCE_MAX_US    (10 * SECOND_US) /* a child that answers no ping for this long is replaced */
+#define TICK_GAP_US       (3 * SECOND_US)  /* the master itself stood still: nobody is to blame */
+#define UNADOPT_WAIT_US   SECOND_US
 /* The node stops within 5 s; a leak checker at the end of a child takes its time. */
 #ifdef __SANITIZE_ADDRESS__
 #define STOP_WAIT_US (15 * SECOND_US)
@@ -188,25 +189,41 @@ static void log_death(const struct master_child *child, int status)
         log_write(level, "worker %u (pid %d) ended with status %d", slot, pid, WEXITSTATUS(status));
 }
 
-static bool is_crash_loop(const struct master_child *child, uint64_t now)
+/*
+ * What speaks for a crash loop: an end of its own making, or one right after the start. A SIGKILL in the
+ * middle of its work was somebody's wish, and there may be many.
+ */
+static bool is_crash(const struct master_child *child, int status, uint64_t now)
 {
-    uint64_t oldest = child->deaths_us[MASTER_DEATHS_WATCHED - 1];
-    if (oldest != 0 && now - oldest <= DEATHS_WINDOW_US)
+    if (child->ready_us == 0 || now - child->ready_us < QUICK_DEATH_US)
         return true;
-    if (child->unready_deaths > 1)
-        return true;
-    /* After a back-off it must first serve for a while. */
-    return child->backoff_level > 0 && (child->ready_us == 0 || now - child->ready_us < DEATHS_WINDOW_US);
+    return child->killed_for == NULL && !(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
 }
 
-static void decide_restart(struct master_child *child, uint64_t now)
+/* Takes note of one more crash; true if it makes a loop. */
+static bool is_crash_loop(struct master_child *child, uint64_t now)
 {
-    memmove(child->deaths_us + 1, child->deaths_us, sizeof child->deaths_us - sizeof *child->deaths_us);
-    child->deaths_us[0] = now;
+    memmove(child->crashes_us + 1, child->crashes_us, sizeof child->crashes_us - sizeof *child->crashes_us);
+    child->crashes_us[0] = now;
     child->unready_deaths = child->ready_us == 0 ? child->unready_deaths + 1 : 0;
-    if (is_crash_loop(child, now)) {
+    uint64_t oldest = child->crashes_us[MASTER_CRASHES_WATCHED - 1];
+    if ((oldest != 0 && now - oldest <= CRASHES_WINDOW_US) || child->unready_deaths > 1)
+        return true;
+    /* After a back-off it must first serve for a while. */
+    return child->backoff_level > 0 && (child->ready_us == 0 || now - child->ready_us < CRASHES_WINDOW_US);
+}
+
+static void decide_restart(struct master_child *child, int status)
+{
+    uint64_t now = clock_monotonic_us();
+    bool crash = is_crash(child, status, now);
+    if (crash && is_crash_loop(child, now)) {
         enter_backoff(child);
         return;
+    }
+    if (!crash) {
+        memset(child->crashes_us, 0, sizeof child->crashes_us);
+        child->unready_deaths = 0;
     }
     child->backoff_level = 0;
     start_again(child);
@@ -258,7 +275,7 @@ static void bury(struct master_child *child, int status)
     }
     child_enter(child, MASTER_CHILD_DOWN);
     tell_others(child, CONTROL_PEER_DIED, 0);
-    decide_restart(child, clock_monotonic_us());
+    decide_restart(child, status);
     release_adopted(all, child->slot);
 }
 

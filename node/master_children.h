@@ -5,7 +5,7 @@
  *   DOWN ──spawn──▶ STARTING ──READY──▶ RUNNING
  *                      │ died              │ died
  *                      ▼                   ▼
- *                at once again, or after 3 deaths in 10 s: BACKED_OFF (a sibling adopts) ──time──▶ RETURNING
+ *                at once again, or after 3 crashes in 10 s: BACKED_OFF (a sibling adopts) ──time──▶ RETURNING
  *   RETURNING: the sibling is asked to let go; then spawn. Any state ──node stops──▶ ENDED once no process is
  * left.
  */
@@ -31,8 +31,8 @@ enum master_child_state {
     MASTER_CHILD_STATES,
 };
 
-#define MASTER_DEATHS_WATCHED 3 /* this many within 10 s are a crash loop */
-#define MASTER_NO_SLOT        UINT32_MAX
+#define MASTER_CRASHES_WATCHED 3 /* this many within 10 s are a crash loop */
+#define MASTER_NO_SLOT         UINT32_MAX
 
 struct master_children;
 
@@ -40,16 +40,16 @@ struct master_child {
     struct master_children *all; /* borrowed */
     unsigned slot;
     enum master_child_state state;
-    pid_t pid;                                 /* 0: no process */
-    uint64_t incarnation;                      /* of the process */
-    uint64_t started_us;                       /* of the process, monotonic */
-    uint64_t ready_us;                         /* 0: not ready yet */
-    uint64_t restarts;                         /* processes started after the first */
-    uint64_t deaths_us[MASTER_DEATHS_WATCHED]; /* newest first; 0: none */
-    unsigned unready_deaths;                   /* processes in a row that never got ready */
-    unsigned backoff_level;                    /* 0: none; n: the last delay was 2^(n-1) s */
-    uint32_t adopter;                          /* slot that serves for this one; MASTER_NO_SLOT: nobody */
-    bool ping_open;                            /* a ping is unanswered */
+    pid_t pid;                                   /* 0: no process */
+    uint64_t incarnation;                        /* of the process */
+    uint64_t started_us;                         /* of the process, monotonic */
+    uint64_t ready_us;                           /* 0: not ready yet */
+    uint64_t restarts;                           /* processes started after the first */
+    uint64_t crashes_us[MASTER_CRASHES_WATCHED]; /* newest first; 0: none */
+    unsigned unready_deaths;                     /* processes in a row that never got ready */
+    unsigned backoff_level;                      /* 0: none; n: the last delay was 2^(n-1) s */
+    uint32_t adopter;                            /* slot that serves for this one; MASTER_NO_SLOT: nobody */
+    bool ping_open;                              /* a ping is unanswered */
     uint64_t ping_number;
     uint64_t answered_us;   /* when it last proved to be alive */
     const char *killed_for; /* static text; NULL: we did not kill this process */
