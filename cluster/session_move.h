@@ -159,11 +159,11 @@ void session_move_discard(
  * callback. */
 void session_move_cancel(struct session_moves *moves, struct session_move_in **move);
 /*
- * The session's claim was superseded by a peer, and the client is back here before that peer has asked for
+ * The session's claim was superseded by `owner`, and the client is back here before that peer has asked for
  * it. The engine has closed its connection and taken it out of the registry, as for take_out, and keeps the
- * returned out at it. When the peer asks it gets this one; if it dies or has nothing, its content moves to
- * the newest session here (export_state, import_state, next, out_done at once). Before session_move_in().
- * NULL: out of memory.
+ * returned out at it. `stamp`: the session's own, old one. When the peer asks it gets this one; if it dies or
+ * has nothing, the content goes to the newest session here (export_state, import_state, next, out_done at
+ * once). Before session_move_in(). NULL: out of memory.
  */
 struct session_move_out *session_move_park(
     struct session_moves *moves, void *session, struct bytes client_id, uint64_t stamp, unsigned owner);

@@ -1,0 +1,749 @@
+/*
+ * The new owner's side of a move: asks, takes the state in, holds what comes directly until the old owner has
+ * forwarded what was before it. Worker process.
+ *
+ * A callback of the engine may end any session, and with it its moves: whatever calls one touches nothing
+ * afterwards that it has not found anew.
+ */
+#include "cluster/session_move_private.h"
+
+#include "cluster/acceptance.h"
+#include "shared/clock.h"
+
+#include <stdlib.h>
+
+/* A state that is large or comes by a busy lane gets as long as it makes progress within this. */
+#define PROGRESS_US 1000000u
+
+static enum status copy_own(struct session_move_in *in, void *old);
+static void inherit(struct session_move_in *in, struct session_move_out *out);
+static struct session_move_in *in_new(struct session_moves *moves, void *session, struct bytes client_id);
+static void in_start(struct session_move_in *in);
+static void in_wake(struct session_move_in *in);
+static bool is_asking(const struct session_move_in *chain, unsigned previous);
+static void send_request(struct session_moves *moves, unsigned peer, uint64_t id, uint64_t stamp,
+    bool discard, struct bytes client_id);
+static void give_up(struct session_move_in *in, bool discard);
+static void look_here(struct session_move_in *in);
+static void resolve(struct session_move_in *in, enum session_move_outcome outcome);
+static void finish(struct session_move_in *in, const enum session_move_outcome *outcome);
+static void import(struct session_move_in *in);
+static void imported(struct session_move_in *in);
+static void step(struct session_move_in *in);
+static void merging_step(struct session_move_in *in);
+static void request_marks(struct session_move_in *in);
+static bool settle_origin(struct session_move_in *in, unsigned origin);
+static bool release_held(struct session_move_in *in, unsigned origin);
+static void held_free(struct session_move_in *in, struct move_held *held);
+static void check_done(struct session_move_in *in);
+static void own_step(struct session_move_in *in);
+
+/* The new owner's calls.
+ * ----------------------------------------------------------------------------------------- */
+
+struct session_move_in *session_move_in(struct session_moves *moves, void *session, struct bytes client_id,
+    uint64_t stamp, unsigned previous, uint64_t deadline_us, bool late, struct session_move_in *current)
+{
+    bool here = (moves_everybody(moves) & move_bit(previous)) == 0 || previous == bus_self(moves->bus);
+    uint64_t hash = keyed_hash_of(&moves->hash, client_id);
+    if (here && out_find_client(moves, client_id, hash) == NULL)
+        return current;
+    if (is_asking(current, previous))
+        return current;
+    struct session_move_in *in = in_new(moves, session, client_id);
+    if (in == NULL)
+        return current;
+    in->stamp = stamp;
+    in->previous = previous;
+    in->deadline_us = deadline_us;
+    in->late = late;
+    if (current == NULL) {
+        in_start(in);
+        return in;
+    }
+    struct session_move_in *last = current;
+    while (last->next != NULL)
+        last = last->next;
+    last->next = in;
+    in->late = true;
+    return current;
+}
+
+void session_move_discard(
+    struct session_moves *moves, struct bytes client_id, uint64_t stamp, unsigned previous)
+{
+    if ((bus_live_peers(moves->bus) & move_bit(previous)) != 0)
+        send_request(moves, previous, bus_stamp(moves->bus), stamp, true, client_id);
+}
+
+void session_move_cancel(struct session_moves *moves, struct session_move_in **move)
+{
+    struct session_move_in *in = *move;
+    *move = NULL;
+    if (in != NULL && in->out != NULL)
+        in->out->in = NULL;
+    while (in != NULL) {
+        struct session_move_in *next = in->next;
+        if (in->state == IN_QUEUED && moves->discarding)
+            session_move_discard(moves, in_client(in), in->stamp, in->previous);
+        else
+            give_up(in, in->state == IN_MERGING || moves->discarding);
+        in_free(in);
+        in = next;
+    }
+}
+
+void session_move_hold(
+    struct session_move_in *in, unsigned peer, struct publication *publication, struct bytes note)
+{
+    size_t size = sizeof(struct move_held) + note.size + publication_size(publication);
+    struct move_held *held = NULL;
+    if (in->held_size + size <= in->moves->held_max)
+        held = malloc(sizeof *held + note.size);
+    if (held == NULL) {
+        struct publication_view view = publication_view(publication);
+        in->moves->ops->held_dropped(in->moves->context, in->session, &view);
+        return;
+    }
+    held->peer = peer;
+    held->publication = publication_ref(publication);
+    held->note_size = (uint32_t)note.size;
+    if (note.size > 0)
+        memcpy(held->note, note.data, note.size);
+    in->held_size += size;
+    list_append(&in->held, &held->link);
+}
+
+bool session_move_seen(struct session_move_in *in, const struct publication_meta *meta)
+{
+    return in->late && seen_add(&in->seen, meta);
+}
+
+/* What the old owner says.
+ * --------------------------------------------------------------------------------------- */
+
+void in_on_nothing(struct session_move_in *in)
+{
+    if (in->state == IN_ASKED)
+        resolve(in, SESSION_MOVE_NOTHING);
+    else if (in->state == IN_OWN)
+        in_wake(in);
+}
+
+void in_on_redirect(struct session_move_in *in, unsigned peer)
+{
+    if (in->state != IN_ASKED && in->state != IN_OWN)
+        return;
+    if (++in->redirects > MOVE_REDIRECTS) {
+        resolve(in, SESSION_MOVE_NOTHING);
+        return;
+    }
+    struct session_moves *moves = in->moves;
+    in->previous = peer;
+    if ((bus_live_peers(moves->bus) & move_bit(peer)) == 0) {
+        look_here(in);
+        return;
+    }
+    in->state = IN_ASKED;
+    send_request(moves, peer, in->id, in->stamp, false, in_client(in));
+}
+
+/* The old owner waited for a late part itself. It is the next to be asked, by whoever has the session in the
+ * end. */
+void in_on_see(struct session_move_in *in, unsigned peer)
+{
+    if (in->out != NULL && in->out->state != OUT_PARKED) {
+        moves_send_peer(in->moves, in->out->peer, MOVE_SEE, in->out->id, peer);
+        return;
+    }
+    (void)session_move_in(in->moves, in->session, in_client(in), in->stamp, peer, in->deadline_us, true, in);
+}
+
+enum status in_on_state(struct session_move_in *in, struct record_reader *reader)
+{
+    if (in->state != IN_ASKED)
+        return STATUS_OK;
+    enum status status = parts_add(&in->parts, reader, in->moves->state_max);
+    uint64_t deadline_us = clock_monotonic_us() + PROGRESS_US;
+    if (deadline_us > in->deadline_us)
+        in->deadline_us = deadline_us;
+    if (status == STATUS_AGAIN)
+        return STATUS_OK;
+    if (status != STATUS_OK) {
+        give_up(in, false);
+        resolve(in, SESSION_MOVE_NOTHING);
+        return status;
+    }
+    in->state = IN_RECEIVED;
+    import(in);
+    return STATUS_OK;
+}
+
+enum status in_on_forward(struct session_move_in *in, struct record_reader *reader)
+{
+    if (in->state != IN_MERGING)
+        return STATUS_PROTOCOL;
+    enum status status = parts_add(&in->parts, reader, in->moves->state_max);
+    if (status != STATUS_OK)
+        return status == STATUS_AGAIN ? STATUS_OK : status;
+    struct move_parts whole = in->parts; /* the session may end during the call */
+    in->parts = (struct move_parts){0};
+    struct record_reader parts = record_read(bytes_of(whole.data, whole.size));
+    uint16_t note_size = record_read_u16(&parts);
+    struct bytes note = record_read_bytes(&parts, note_size);
+    struct publication_view view;
+    status = parts.failed ? STATUS_PROTOCOL : acceptance_decode(parts.rest, &view);
+    if (status == STATUS_OK) {
+        uint64_t *highest = &in->highest[view.meta.origin.slot % BUS_PEERS_MAX];
+        if (*highest < view.meta.sequence)
+            *highest = view.meta.sequence;
+        if (in->out != NULL)
+            out_wake(in->out);
+        if (!in->late || !seen_add(&in->seen, &view.meta))
+            in->moves->ops->forwarded(in->moves->context, in->session, &view, note);
+    }
+    parts_done(&whole);
+    return status;
+}
+
+void in_on_origin_end(struct session_move_in *in, unsigned peer, const struct move_limit *limit)
+{
+    if (in->state != IN_MERGING || (in->ended & move_bit(peer)) != 0)
+        return;
+    in->limits[peer] = *limit;
+    in->ended |= move_bit(peer);
+    (void)release_held(in, peer);
+}
+
+void in_on_end(struct session_move_in *in)
+{
+    if (in->state != IN_MERGING)
+        return;
+    in->end = true;
+    check_done(in);
+}
+
+void in_on_passed(struct session_move_in *in, unsigned peer, const struct move_limit *limit)
+{
+    if (in->state != IN_MERGING || (in->wanted & move_bit(peer)) == 0)
+        return;
+    in->wanted &= ~move_bit(peer);
+    if ((in->ended & move_bit(peer)) == 0)
+        in->limits[peer] = *limit;
+    if (!in->orphan || settle_origin(in, peer))
+        check_done(in);
+}
+
+/* Peers and time.
+ * ------------------------------------------------------------------------------------------------ */
+
+static void previous_died(struct session_move_in *in)
+{
+    struct session_moves *moves = in->moves;
+    uint64_t id = in->id;
+    if (in->state == IN_ASKED) {
+        resolve(in, SESSION_MOVE_LOST);
+        return;
+    }
+    if (in->state == IN_RECEIVED)
+        import(in);
+    in = in_find(moves, id);
+    if (in == NULL || in->state != IN_MERGING)
+        return;
+    in->orphan = in->end = true;
+    for (unsigned origin = 0; origin < BUS_PEERS_MAX; origin++) {
+        if ((in->wanted & move_bit(origin)) == 0 && !settle_origin(in, origin))
+            return;
+    }
+    check_done(in);
+}
+
+/* A marking peer: it has been read to its end, so it has passed. If the old owner is gone, too, nobody says
+ * more. */
+static void marking_peer_died(struct session_move_in *in, unsigned peer)
+{
+    if (in->state != IN_MERGING || (in->wanted & move_bit(peer)) == 0)
+        return;
+    in->owed &= ~move_bit(peer);
+    in->wanted &= ~move_bit(peer);
+    if (!in->orphan || settle_origin(in, peer))
+        check_done(in);
+}
+
+/* By number, since a callback may end others. */
+static size_t collect(struct session_moves *moves, uint64_t **ret_ids)
+{
+    size_t count = 0;
+    uint64_t *ids = malloc((moves->ins_by_id.count + 1) * sizeof *ids);
+    *ret_ids = ids;
+    if (ids == NULL)
+        return 0;
+    list_for_each(&moves->ins, element, following) ids[count++] =
+        list_entry(element, struct session_move_in, link)->id;
+    return count;
+}
+
+void in_peer_died(struct session_moves *moves, unsigned peer)
+{
+    uint64_t *ids;
+    size_t count = collect(moves, &ids);
+    for (size_t i = 0; i < count; i++) {
+        struct session_move_in *in = in_find(moves, ids[i]);
+        if (in == NULL || in->state == IN_QUEUED)
+            continue;
+        bool previous = in->previous == peer;
+        marking_peer_died(in, peer);
+        in = in_find(moves, ids[i]);
+        if (in != NULL && previous)
+            previous_died(in);
+    }
+    free(ids);
+}
+
+void in_tick(struct session_moves *moves, uint64_t now_us)
+{
+    if (now_us < moves->next_us)
+        return;
+    uint64_t *ids;
+    size_t count = collect(moves, &ids);
+    moves->next_us = UINT64_MAX;
+    for (size_t i = 0; i < count; i++) {
+        struct session_move_in *in = in_find(moves, ids[i]);
+        if (in == NULL || in->late || (in->state != IN_ASKED && in->state != IN_OWN))
+            continue;
+        if (in->deadline_us <= now_us)
+            resolve(in, SESSION_MOVE_SILENT);
+        else if (in->deadline_us < moves->next_us)
+            moves->next_us = in->deadline_us;
+    }
+    free(ids);
+}
+
+void in_work(struct session_moves *moves)
+{
+    struct list work;
+    list_init(&work);
+    list_splice(&work, &moves->work_in);
+    while (!list_empty(&work)) {
+        struct session_move_in *in = list_entry(work.next, struct session_move_in, work);
+        list_remove(&in->work);
+        step(in);
+    }
+}
+
+/* Handing on.
+ * ---------------------------------------------------------------------------------------------------- */
+
+bool in_hand_on(struct session_move_in *in, unsigned peer, uint64_t id)
+{
+    struct session_moves *moves = in->moves;
+    void *session = in->session;
+    bool only_waits = in->state != IN_MERGING && !in->late;
+    struct session_move_in *at = in->state == IN_MERGING ? in->next : in;
+    if (at == in)
+        moves->ops->in_done(moves->context, session, NULL);
+    else
+        in->next = NULL;
+    for (bool first = only_waits; at != NULL; first = false) {
+        struct session_move_in *next = at->next;
+        unsigned previous = at->previous;
+        give_up(at, false);
+        in_free(at);
+        moves_send_peer(moves, peer, first ? MOVE_REDIRECT : MOVE_SEE, id, previous);
+        at = next;
+    }
+    return only_waits;
+}
+
+void in_take_own(struct session_move_in *in, struct session_move_out *out)
+{
+    struct session_moves *moves = in->moves;
+    void *old = out->session;
+    uint64_t id = in->id;
+    enum session_move_outcome outcome =
+        copy_own(in, old) == STATUS_OK ? SESSION_MOVE_FOUND : SESSION_MOVE_NOTHING;
+    in = in_find(moves, id);
+    if (in != NULL)
+        inherit(in, out);
+    else if (out->in != NULL)
+        out->in->out = NULL;
+    out_free(out);
+    moves->ops->out_done(moves->context, old);
+    if (in != NULL)
+        finish(in, &outcome);
+}
+
+/* All in one turn, so that nothing comes between. */
+static enum status copy_own(struct session_move_in *in, void *old)
+{
+    struct session_moves *moves = in->moves;
+    const struct session_moves_ops *ops = moves->ops;
+    struct session_move_writer writer = {0};
+    enum status status = ops->export_state(moves->context, old, false, &writer);
+    if (status == STATUS_OK)
+        status = ops->import_state(moves->context, in->session, bytes_of(writer.data, writer.size), in->late);
+    free(writer.data);
+    struct publication *publication;
+    struct bytes note;
+    uint64_t id = in->id;
+    while (status == STATUS_OK && in_find(moves, id) == in &&
+           (publication = ops->next(moves->context, old, &note)) != NULL) {
+        struct publication_view view = publication_view(publication);
+        if (!in->late || !seen_add(&in->seen, &view.meta))
+            ops->forwarded(moves->context, in->session, &view, note);
+        publication_unref(&publication);
+    }
+    return status;
+}
+
+/* What still comes to the old session comes to this one from now on. */
+static void inherit(struct session_move_in *in, struct session_move_out *out)
+{
+    struct session_move_in *rest = out->in;
+    if (rest == NULL)
+        return;
+    in->moves->ops->in_done(in->moves->context, out->session, NULL);
+    rest->out = in->out;
+    if (rest->state != IN_MERGING)
+        rest->late = true;
+    struct session_move_in *last = rest;
+    for (struct session_move_in *each = rest; each != NULL; each = each->next) {
+        each->session = in->session;
+        last = each;
+    }
+    last->next = in->next;
+    in->next = rest;
+}
+
+/* Finding, making, freeing.
+ * -------------------------------------------------------------------------------------- */
+
+static bool has_id(const void *value, const void *key)
+{
+    return ((const struct session_move_in *)value)->id == *(const uint64_t *)key;
+}
+
+struct session_move_in *in_find(struct session_moves *moves, uint64_t id)
+{
+    return hash_table_find(&moves->ins_by_id, moves_mix(id, 0), has_id, &id);
+}
+
+/* The first move of a session that is not leaving. */
+static bool is_for_client(const void *value, const void *key)
+{
+    const struct session_move_in *in = value;
+    return in->out == NULL && in->state != IN_QUEUED &&
+           bytes_equal(in_client(in), *(const struct bytes *)key);
+}
+
+struct session_move_in *in_find_client(struct session_moves *moves, struct bytes client_id, uint64_t hash)
+{
+    return hash_table_find(&moves->ins_by_client, hash, is_for_client, &client_id);
+}
+
+static struct session_move_in *in_new(struct session_moves *moves, void *session, struct bytes client_id)
+{
+    struct session_move_in *in = calloc(1, sizeof *in + client_id.size);
+    if (in == NULL)
+        return NULL;
+    in->moves = moves;
+    in->session = session;
+    in->state = IN_QUEUED;
+    in->id = bus_stamp(moves->bus);
+    list_init(&in->work);
+    list_init(&in->held);
+    in->client_id_size = (uint16_t)client_id.size;
+    memcpy(in->client_id, client_id.data, client_id.size);
+    in->client_hash = keyed_hash_of(&moves->hash, client_id);
+    if (hash_table_insert(&moves->ins_by_id, moves_mix(in->id, 0), in) != STATUS_OK) {
+        free(in);
+        return NULL;
+    }
+    if (hash_table_insert(&moves->ins_by_client, in->client_hash, in) != STATUS_OK) {
+        hash_table_remove(&moves->ins_by_id, moves_mix(in->id, 0), in);
+        free(in);
+        return NULL;
+    }
+    list_append(&moves->ins, &in->link);
+    moves->count++;
+    return in;
+}
+
+void in_free(struct session_move_in *in)
+{
+    struct session_moves *moves = in->moves;
+    list_remove(&in->link);
+    list_remove(&in->work);
+    hash_table_remove(&moves->ins_by_id, moves_mix(in->id, 0), in);
+    hash_table_remove(&moves->ins_by_client, in->client_hash, in);
+    list_for_each(&in->held, element, following) held_free(in, list_entry(element, struct move_held, link));
+    seen_done(&in->seen);
+    parts_done(&in->parts);
+    moves->count--;
+    /* A parked session whose successor is gone is looked after by out_work. */
+    struct session_move_out *out = out_find_client(moves, in_client(in), in->client_hash);
+    if (out != NULL)
+        out_wake(out);
+    free(in);
+}
+
+static void in_wake(struct session_move_in *in)
+{
+    if (list_empty(&in->work))
+        list_append(&in->moves->work_in, &in->work);
+}
+
+static bool is_asking(const struct session_move_in *chain, unsigned previous)
+{
+    for (; chain != NULL; chain = chain->next) {
+        if (chain->state != IN_MERGING && chain->previous == previous)
+            return true;
+    }
+    return false;
+}
+
+/* What it does.
+ * -------------------------------------------------------------------------------------------------- */
+
+static void in_start(struct session_move_in *in)
+{
+    struct session_moves *moves = in->moves;
+    if (!in->late && in->deadline_us < moves->next_us)
+        moves->next_us = in->deadline_us;
+    if ((bus_live_peers(moves->bus) & move_bit(in->previous)) == 0) {
+        in->state = IN_OWN;
+        in_wake(in);
+        return;
+    }
+    in->state = IN_ASKED;
+    send_request(moves, in->previous, in->id, in->stamp, false, in_client(in));
+}
+
+static void send_request(struct session_moves *moves, unsigned peer, uint64_t id, uint64_t stamp,
+    bool discard, struct bytes client_id)
+{
+    uint8_t *body = malloc(MOVE_HEAD_SIZE + 9 + client_id.size);
+    if (body == NULL)
+        return; /* as if the other were silent */
+    uint8_t *to = moves_begin(moves, peer, body, MOVE_REQUEST, id);
+    to = record_write_u64(to, stamp);
+    to = record_write_u8(to, discard);
+    moves_send(moves, peer, body, record_write_bytes(to, client_id));
+    free(body);
+}
+
+/* The old owner may keep what it has (or end it, if it is not wanted by anybody any more). */
+static void give_up(struct session_move_in *in, bool discard)
+{
+    struct session_moves *moves = in->moves;
+    if (in->state == IN_QUEUED || in->state == IN_OWN)
+        return;
+    if ((bus_live_peers(moves->bus) & move_bit(in->previous)) != 0)
+        moves_send_peer(moves, in->previous, MOVE_GIVEN_UP, in->id, discard);
+}
+
+/* It may be in this worker itself, on its way to somebody who is gone. */
+static void look_here(struct session_move_in *in)
+{
+    in->state = IN_OWN;
+    in->previous = bus_self(in->moves->bus);
+    in_wake(in);
+}
+
+static void resolve(struct session_move_in *in, enum session_move_outcome outcome)
+{
+    struct session_moves *moves = in->moves;
+    parts_done(&in->parts);
+    if (in->state != IN_OWN && out_find_client(moves, in_client(in), in->client_hash) != NULL) {
+        if (outcome == SESSION_MOVE_SILENT)
+            give_up(in, false);
+        look_here(in);
+        if (outcome != SESSION_MOVE_SILENT)
+            return;
+        own_step(in); /* it has waited long enough: now or never */
+        return;
+    }
+    if (outcome != SESSION_MOVE_SILENT) {
+        finish(in, &outcome);
+        return;
+    }
+    in->late = true;
+    moves->ops->answered(moves->context, in->session, outcome);
+}
+
+/* Ends it; a client that still waits gets this outcome. */
+static void finish(struct session_move_in *in, const enum session_move_outcome *outcome)
+{
+    struct session_moves *moves = in->moves;
+    void *session = in->session;
+    struct session_move_in *next = in->next;
+    struct session_move_out *out = in->out;
+    bool waits = !in->late && outcome != NULL;
+    in_free(in);
+    if (next != NULL) {
+        next->out = out;
+        if (next->state == IN_QUEUED)
+            in_start(next);
+    }
+    if (out != NULL) {
+        out->in = next;
+        out_wake(out);
+    }
+    moves->ops->in_done(moves->context, session, next);
+    if (waits)
+        moves->ops->answered(moves->context, session, *outcome);
+}
+
+/* Waits for room first, so that IMPORTED goes with the very turn of the import. */
+static void import(struct session_move_in *in)
+{
+    struct session_moves *moves = in->moves;
+    bool lives = (bus_live_peers(moves->bus) & move_bit(in->previous)) != 0;
+    if (lives && bus_full(moves->bus, move_bit(in->previous), MOVE_PART_MAX, BUS_ROOM_CONTROL) != 0) {
+        in_wake(in);
+        return;
+    }
+    enum status status = moves->ops->import_state(
+        moves->context, in->session, bytes_of(in->parts.data, in->parts.size), in->late);
+    parts_done(&in->parts);
+    if (status != STATUS_OK) {
+        give_up(in, false);
+        in->state = IN_ASKED;
+        resolve(in, SESSION_MOVE_NOTHING);
+        return;
+    }
+    imported(in);
+}
+
+static void imported(struct session_move_in *in)
+{
+    struct session_moves *moves = in->moves;
+    uint64_t id = in->id;
+    in->state = IN_MERGING;
+    in->owed = bus_live_peers(moves->bus);
+    in->wanted = moves_everybody(moves);
+    in->previous_incarnation = bus_peer_origin(moves->bus, in->previous).incarnation;
+    moves_send_plain(moves, in->previous, MOVE_IMPORTED, in->id);
+    in->answer_owed = !in->late;
+    in_wake(in);
+    mark_request(moves, bus_self(moves->bus), id, in->previous, in->previous_incarnation);
+}
+
+static void step(struct session_move_in *in)
+{
+    if (in->state == IN_OWN)
+        own_step(in);
+    else if (in->state == IN_RECEIVED)
+        import(in);
+    else if (in->state == IN_MERGING)
+        merging_step(in);
+}
+
+/* IMPORTED lies in the lane before the client hears of it: if we die then, the old owner does not go on. */
+static void merging_step(struct session_move_in *in)
+{
+    struct session_moves *moves = in->moves;
+    request_marks(in);
+    if (!in->answer_owed)
+        return;
+    if (!outbox_empty(&moves->outbox, in->previous)) {
+        in_wake(in);
+        return;
+    }
+    uint64_t id = in->id;
+    in->answer_owed = false;
+    moves->ops->answered(moves->context, in->session, SESSION_MOVE_FOUND);
+    in = in_find(moves, id);
+    if (in != NULL)
+        check_done(in);
+}
+
+/* Behind our routes in the lane: so a peer that is not in step is asked when it has them. */
+static void request_marks(struct session_move_in *in)
+{
+    struct session_moves *moves = in->moves;
+    for (uint64_t left = in->owed; left != 0; left &= left - 1) {
+        unsigned peer = (unsigned)__builtin_ctzll(left);
+        if (!routes_in_step(moves->routes, peer))
+            continue;
+        in->owed &= ~move_bit(peer);
+        uint8_t body[MOVE_HEAD_SIZE + 9];
+        uint8_t *to = moves_begin(moves, peer, body, MOVE_MARK_REQUEST, in->id);
+        to = record_write_u8(to, (uint8_t)in->previous);
+        moves_send(moves, peer, body, record_write_u64(to, in->previous_incarnation));
+    }
+    if (in->owed != 0)
+        in_wake(in);
+}
+
+/* Nobody will forward more of this origin. False: the session has ended in a callback. */
+static bool settle_origin(struct session_move_in *in, unsigned origin)
+{
+    if ((in->ended & move_bit(origin)) != 0)
+        return true;
+    if (in->limits[origin].incarnation == 0 && origin != bus_self(in->moves->bus)) {
+        in->limits[origin].incarnation = bus_peer_origin(in->moves->bus, origin).incarnation;
+        in->limits[origin].sequence = in->highest[origin] + 1;
+    }
+    in->ended |= move_bit(origin);
+    return release_held(in, origin);
+}
+
+static bool release_held(struct session_move_in *in, unsigned origin)
+{
+    struct session_moves *moves = in->moves;
+    uint64_t id = in->id;
+    if (in->out != NULL)
+        out_wake(in->out);
+    list_for_each(&in->held, element, following)
+    {
+        const struct move_limit *limit = &in->limits[origin];
+        struct move_held *held = list_entry(element, struct move_held, link);
+        if (held->peer != origin)
+            continue;
+        const struct publication_meta *meta = &held->publication->meta;
+        bool before = meta->origin.incarnation == limit->incarnation && meta->sequence < limit->sequence;
+        if (!before)
+            moves->ops->release(
+                moves->context, in->session, held->publication, bytes_of(held->note, held->note_size));
+        if (in_find(moves, id) != in)
+            return false;
+        held_free(in, held);
+    }
+    return true;
+}
+
+static void held_free(struct session_move_in *in, struct move_held *held)
+{
+    in->held_size -= sizeof *held + held->note_size + publication_size(held->publication);
+    list_remove(&held->link);
+    publication_unref(&held->publication);
+    free(held);
+}
+
+/* Everything is here, and nothing that was the old owner's is still under way to us directly. */
+static void check_done(struct session_move_in *in)
+{
+    if (in->state != IN_MERGING || !in->end || in->wanted != 0 || in->answer_owed)
+        return;
+    for (unsigned origin = 0; origin < BUS_PEERS_MAX; origin++) {
+        if (!settle_origin(in, origin))
+            return;
+    }
+    finish(in, NULL);
+}
+
+/* Waits for what becomes of a session that was leaving this worker. */
+static void own_step(struct session_move_in *in)
+{
+    struct session_move_out *out = out_find_client(in->moves, in_client(in), in->client_hash);
+    if (out == NULL || out->session == in->session) {
+        enum session_move_outcome outcome = SESSION_MOVE_NOTHING;
+        finish(in, &outcome);
+    } else if (out->state == OUT_PARKED) {
+        in_take_own(in, out);
+    } else if (!out_follow(out, in)) {
+        enum session_move_outcome outcome = SESSION_MOVE_NOTHING;
+        finish(in, &outcome);
+    }
+}

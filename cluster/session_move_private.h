@@ -1,0 +1,271 @@
+/*
+ * The inside of struct session_moves, for session_move.c (life, what comes by the bus), session_move_in.c
+ * (the new owner), session_move_out.c (the old one), session_move_mark.c (marks) and session_move_parts.c
+ * (pieces, bytes) alone.
+ */
+#ifndef CLUSTER_SESSION_MOVE_PRIVATE_H
+#define CLUSTER_SESSION_MOVE_PRIVATE_H
+
+#include "cluster/outbox.h"
+#include "cluster/record.h"
+#include "cluster/session_move.h"
+#include "shared/hash_table.h"
+
+/*
+ * BUS_RECORD_MOVE: u8 kind, u64 incarnation that it is meant for, u64 move (the new owner's number of it),
+ * then to the old owner: REQUEST     u64 stamp, u8 discard, client identifier IMPORTED GIVEN_UP    u8 discard
+ * (ended, or asked elsewhere: before IMPORTED the old owner keeps the session) to the new owner: NOTHING
+ *     REDIRECT    u8 peer         (ask that one instead; it may be the new owner itself)
+ *     SEE         u8 peer         (that one has an older part)
+ *     STATE       u32 size of the whole, u32 position, bytes
+ *     FORWARD     as STATE; the whole is u16 note size, note, encoded publication
+ *     ORIGIN_END  u8 peer, u64 incarnation of the peer, u64 limit
+ *     END
+ * BUS_RECORD_MOVE_MARK: u8 kind, u64 incarnation that it is meant for, u64 move, then
+ *     MARK_REQUEST  u8 old owner, u64 its incarnation     (new owner to everybody)
+ *     MARK          u8 new owner, u64 limit, u8 complete  (to the old owner; again when fragments were under
+ * way) PASSED        u64 limit                             (to the new owner)
+ */
+enum move_kind {
+    MOVE_REQUEST = 1,
+    MOVE_IMPORTED,
+    MOVE_GIVEN_UP,
+    MOVE_NOTHING,
+    MOVE_REDIRECT,
+    MOVE_SEE,
+    MOVE_STATE,
+    MOVE_FORWARD,
+    MOVE_ORIGIN_END,
+    MOVE_END,
+    MOVE_MARK_REQUEST,
+    MOVE_MARK,
+    MOVE_PASSED,
+};
+
+#define MOVE_HEAD_SIZE 17u
+#define MOVE_PART_HEAD (MOVE_HEAD_SIZE + 8u)
+#define MOVE_PART_MAX  32768u  /* bytes of one part */
+#define MOVE_TURN_MAX  131072u /* bytes of one move before others have theirs */
+#define MOVE_REDIRECTS 8u      /* then the ring of redirects is cut */
+#define MOVE_SEEN_MAX  65536u  /* identities that one late part remembers */
+
+/* What comes in parts: a state, then one publication after the other. */
+struct move_parts {
+    uint8_t *data; /* owned */
+    uint32_t total;
+    uint32_t size;
+};
+
+enum move_in_state {
+    IN_QUEUED,   /* another move of the session goes first */
+    IN_ASKED,    /* the previous owner was asked; its state may be on its way */
+    IN_OWN,      /* it is (or may be) on its way out of this very worker: waits for what becomes of that */
+    IN_RECEIVED, /* the state is whole, and waits for room for IMPORTED */
+    IN_MERGING,  /* imported */
+};
+
+struct move_limit {
+    uint64_t incarnation;
+    uint64_t sequence; /* what the origin published before is the old owner's */
+};
+
+struct move_held {
+    struct list link;
+    unsigned peer;
+    struct publication *publication; /* shared */
+    uint32_t note_size;
+    uint8_t note[];
+};
+
+struct session_move_in {
+    struct session_moves *moves;
+    struct list link;             /* moves->ins */
+    struct list work;             /* moves->work_in, while something is to be sent */
+    struct session_move_in *next; /* queued behind this one */
+    struct session_move_out *out; /* the session is already on its way to a third; or NULL */
+    void *session;
+    enum move_in_state state;
+    bool late;        /* the client does not wait (any more) */
+    bool answer_owed; /* imported; `answered` waits until IMPORTED is in the lane */
+    bool end;         /* END came */
+    bool orphan;      /* the old owner died after the import: nothing more is forwarded */
+    unsigned previous;
+    unsigned redirects;
+    uint64_t id;
+    uint64_t stamp;
+    uint64_t deadline_us;
+    struct move_parts parts;
+    uint64_t previous_incarnation;
+    uint64_t owed;   /* peers that are to get a MARK_REQUEST */
+    uint64_t wanted; /* peers whose PASSED is waited for */
+    uint64_t ended;  /* origins of which everything forwarded is here */
+    struct move_limit limits[BUS_PEERS_MAX];
+    uint64_t highest[BUS_PEERS_MAX]; /* sequence forwarded, by origin's slot: should both it and the old owner
+                                        die */
+    struct list held;                /* struct move_held, in the order in which they came */
+    size_t held_size;
+    struct hash_table seen; /* late: struct move_identity of what came directly or was forwarded */
+    uint64_t client_hash;
+    uint16_t client_id_size;
+    uint8_t client_id[];
+};
+
+enum move_out_state {
+    OUT_PARKED,     /* nobody has asked for it */
+    OUT_SENDING,    /* the state is going to the new owner */
+    OUT_SENT,       /* all of it went */
+    OUT_FORWARDING, /* the new owner has it: what is queued and what comes follows */
+};
+
+/* Asked for a session that was already going to another: its turn comes if that one does not take it. */
+struct move_follower {
+    struct list link;
+    unsigned peer; /* self: one of our own moves in */
+    uint64_t id;
+    uint64_t stamp;
+};
+
+struct session_move_out {
+    struct session_moves *moves;
+    struct list link;           /* moves->outs */
+    struct list work;           /* moves->work_out */
+    struct session_move_in *in; /* what still comes to the session; or NULL */
+    void *session;
+    enum move_out_state state;
+    unsigned peer; /* the new owner */
+    uint64_t id;
+    uint64_t stamp;
+    struct session_move_writer writer; /* what is being sent: the state, then a publication at a time */
+    uint32_t sent;                     /* bytes of it */
+    uint64_t marked; /* origins whose mark is in: what comes from them now is the new owner's */
+    uint64_t told;   /* ORIGIN_END was sent */
+    uint64_t popped; /* deliveries taken from the queue so far */
+    struct move_limit limits[BUS_PEERS_MAX];
+    uint64_t complete;           /* origins of which nothing more will come here */
+    uint64_t due[BUS_PEERS_MAX]; /* `popped` + 1 at which all of the origin was forwarded; 0: not known yet */
+    struct list followers;
+    uint64_t client_hash;
+    uint16_t client_id_size;
+    uint8_t client_id[];
+};
+
+/* Marks that we owe as a peer of a move. Fragments of what was published before must not be overtaken. */
+struct move_mark {
+    struct list link;
+    unsigned new_owner;
+    unsigned old_owner;
+    uint64_t old_incarnation;
+    uint64_t id;
+    uint64_t limit; /* our sequence when MARK went into the lane; 0: it did not yet */
+    bool completed; /* the old owner has got all that is its */
+};
+
+struct session_moves {
+    struct bus *bus;
+    struct routes *routes;
+    const struct session_moves_ops *ops;
+    void *context;
+    size_t held_max;
+    size_t state_max;
+    uint64_t (*oldest_partial)(void *context, unsigned peer);
+    struct keyed_hash hash;
+    struct outbox outbox;
+    struct list ins;
+    struct list outs;
+    struct list work_in;
+    struct list work_out;
+    struct list marks; /* owed */
+    struct hash_table ins_by_id;
+    struct hash_table ins_by_client;
+    struct hash_table outs_by_target; /* by new owner and move */
+    struct hash_table outs_by_client; /* those that nobody has imported */
+    size_t count;
+    struct move_limit heard[BUS_PEERS_MAX]; /* highest sequence that came from each peer */
+    uint64_t next_us;                       /* no deadline of a move in is before this */
+    bool discarding; /* take_out was called with discard: what the engine cancels meanwhile is not wanted back
+                      */
+};
+
+#define move_bit(peer) (UINT64_C(1) << (peer))
+
+static inline uint64_t moves_everybody(const struct session_moves *moves)
+{
+    return bus_live_peers(moves->bus) | move_bit(bus_self(moves->bus));
+}
+
+static inline struct bytes in_client(const struct session_move_in *in)
+{
+    return bytes_of(in->client_id, in->client_id_size);
+}
+
+static inline struct bytes out_client(const struct session_move_out *out)
+{
+    return bytes_of(out->client_id, out->client_id_size);
+}
+
+/* session_move.c */
+uint8_t *moves_begin(
+    struct session_moves *moves, unsigned peer, uint8_t *to, enum move_kind kind, uint64_t id);
+void moves_send(struct session_moves *moves, unsigned peer, const uint8_t *body, const uint8_t *end);
+void moves_send_plain(struct session_moves *moves, unsigned peer, enum move_kind kind, uint64_t id);
+void moves_send_peer(
+    struct session_moves *moves, unsigned peer, enum move_kind kind, uint64_t id, unsigned about);
+
+/* session_move_parts.c */
+uint64_t moves_mix(uint64_t value, uint64_t salt);
+/* Takes in one part. STATUS_OK: the whole is there; STATUS_AGAIN: more to come. */
+enum status parts_add(struct move_parts *parts, struct record_reader *reader, size_t max) CHECK_RESULT;
+void parts_done(struct move_parts *parts);
+/* Puts as much of `whole` behind *sent as there is room for; true when all of it is in the lane. */
+bool parts_put(struct session_moves *moves, unsigned peer, enum move_kind kind, uint64_t id,
+    struct bytes whole, uint32_t *sent, size_t *budget);
+/* Late parts: true if this identity was there; it is from now on. */
+bool seen_add(struct hash_table *seen, const struct publication_meta *meta);
+bool seen_has(const struct hash_table *seen, const struct publication_meta *meta);
+void seen_done(struct hash_table *seen);
+
+/* session_move_in.c */
+struct session_move_in *in_find(struct session_moves *moves, uint64_t id);
+struct session_move_in *in_find_client(struct session_moves *moves, struct bytes client_id, uint64_t hash);
+void in_on_nothing(struct session_move_in *in);
+void in_on_redirect(struct session_move_in *in, unsigned peer);
+void in_on_see(struct session_move_in *in, unsigned peer);
+enum status in_on_state(struct session_move_in *in, struct record_reader *reader);
+enum status in_on_forward(struct session_move_in *in, struct record_reader *reader);
+void in_on_origin_end(struct session_move_in *in, unsigned peer, const struct move_limit *limit);
+void in_on_end(struct session_move_in *in);
+void in_on_passed(struct session_move_in *in, unsigned peer, const struct move_limit *limit);
+void in_peer_died(struct session_moves *moves, unsigned peer);
+void in_tick(struct session_moves *moves, uint64_t now_us);
+void in_work(struct session_moves *moves);
+/* The session goes on to a third, which is told where the rest is. True: it had nothing but this wait. */
+bool in_hand_on(struct session_move_in *in, unsigned peer, uint64_t id);
+/* Its content comes from a session that was here all the time. */
+void in_take_own(struct session_move_in *in, struct session_move_out *out);
+void in_free(struct session_move_in *in);
+
+/* session_move_out.c */
+struct session_move_out *out_find(struct session_moves *moves, unsigned peer, uint64_t id);
+struct session_move_out *out_find_client(struct session_moves *moves, struct bytes client_id, uint64_t hash);
+void out_on_request(struct session_moves *moves, unsigned peer, uint64_t id, uint64_t stamp, bool discard,
+    struct bytes client_id);
+void out_on_imported(struct session_move_out *out);
+void out_on_given_up(struct session_move_out *out, bool discard);
+void out_on_mark(struct session_move_out *out, unsigned peer, const struct move_limit *limit, bool complete);
+/* True if this is the new owner's to deliver. */
+bool out_is_after(const struct session_move_out *out, unsigned peer, const struct publication_meta *meta);
+void out_peer_died(struct session_moves *moves, unsigned peer);
+void out_work(struct session_moves *moves);
+void out_wake(struct session_move_out *out);
+/* One of our own moves in waits for what becomes of it; false: it has gone for good. */
+bool out_follow(struct session_move_out *out, struct session_move_in *in);
+void out_free(struct session_move_out *out);
+
+/* session_move_mark.c */
+void mark_request(struct session_moves *moves, unsigned new_owner, uint64_t id, unsigned old_owner,
+    uint64_t old_incarnation);
+void mark_work(struct session_moves *moves);
+void mark_peer_died(struct session_moves *moves, unsigned peer);
+void mark_done(struct session_moves *moves);
+
+#endif
