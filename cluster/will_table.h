@@ -33,7 +33,7 @@ typedef uint32_t will_handle; /* 0: none */
 
 struct will_table;
 
-/* A sealed, zeroed memfd of `size` bytes (rounded up to whole blocks), close-on-exec. Master. */
+/* A sealed, zeroed memfd of `size` bytes, close-on-exec: an empty table. Master. */
 enum status will_table_create(size_t size, int *ret_fd) CHECK_RESULT;
 /* Maps it (the descriptor may be closed then) and finds the entries there are. What is damaged is counted and
    its space used again. STATUS_INVALID: not such a table. */

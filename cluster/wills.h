@@ -32,6 +32,9 @@ struct wills_settings {
      * a window is full, offer again. The view lives for the call.
      */
     enum status (*publish)(void *context, struct publication_view *view) CHECK_RESULT;
+    /* True if all that `publish` has taken before this turn lies wholly in the windows (no fragments are
+       under way: acceptance_oldest_partial). NULL: always. */
+    bool (*settled)(void *context);
 };
 
 enum status wills_new(const struct wills_settings *settings, struct wills **ret_wills) CHECK_RESULT;
