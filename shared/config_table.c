@@ -149,7 +149,7 @@ const struct config_row config_table[] = {
      "Largest packet that a client may send; told to version 5 clients."},
     {"mqtt.receive_maximum", CONFIG_TYPE_INTEGER, FIELD(mqtt.receive_maximum), "100", 1, 65535, NULL,
      "QoS 1 and 2 publications that a version 5 client may have in flight to the server."},
-    {"mqtt.max_inflight", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_inflight), "32", 1, 65535, NULL,
+    {"mqtt.max_inflight", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_inflight), "128", 1, 65535, NULL,
      "QoS 1 and 2 deliveries to one client that wait for its acknowledgement; a version 5 client may ask for less."},
     {"mqtt.max_awaiting_rel", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_awaiting_rel), "100", 1, 65535, NULL,
      "QoS 2 publications of one version 3 client that wait for its PUBREL."},
