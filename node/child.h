@@ -68,6 +68,8 @@ struct child_handlers {
     void (*adopt)(void *context, const struct child_slot *adopted);
     /* Its next process is about to start: let go of the sockets and unmap the table before this returns. */
     void (*unadopt)(void *context, const struct child_slot *adopted);
+    /* After the events of every loop turn: what was gathered goes out. */
+    void (*turn)(void *context);
 };
 
 struct child {

@@ -5,6 +5,7 @@
 #include "node/child.h"
 
 #include "node/child_private.h"
+#include "node/event_memory.h"
 #include "shared/log.h"
 
 #include <stdlib.h>
@@ -155,6 +156,7 @@ static void on_first_turn(evutil_socket_t fd, short what, void *argument)
 
 static struct event_base *make_base(void)
 {
+    event_memory_use();
     struct event_config *settings = event_config_new();
     if (settings == NULL)
         return NULL;
@@ -206,10 +208,15 @@ void child_ready(struct child *child)
 
 void child_run(struct child *child)
 {
-    event_base_dispatch(child->base);
+    while (!child->private->ended) {
+        event_base_loop(child->base, EVLOOP_ONCE);
+        if (child->handlers.turn != NULL)
+            child->handlers.turn(child->handlers.context);
+    }
 }
 
 void child_end(struct child *child)
 {
-    event_base_loopexit(child->base, NULL);
+    child->private->ended = true;
+    event_base_loopbreak(child->base);
 }

@@ -25,6 +25,7 @@ struct child_private {
     void *secrets;               /* mapping of struct child.secrets */
     struct config *config;       /* owned; the role sees it as const */
     uint64_t log_dropped_before; /* of the slot's earlier processes */
+    bool ended;                  /* child_end() was called */
     bool stopping;
     struct control_channel channel;
     struct event *first_turn;                    /* owned */

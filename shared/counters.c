@@ -13,7 +13,8 @@ static const struct counter_description table[] = {
 #undef COUNTER_ROW
 };
 
-_Static_assert(sizeof(struct counters) <= COUNTERS_PAGE_SIZE, "counters fit a page");
+_Static_assert(sizeof(struct counters) + COUNTERS_LISTENERS_MAX * sizeof(uint64_t) <= COUNTERS_PAGE_SIZE,
+    "counters fit a page");
 
 const struct counter_description *counters_table(unsigned *ret_count)
 {
@@ -49,12 +50,26 @@ struct counters *counters_page(void *base, unsigned page)
     return (struct counters *)(void *)((char *)base + (size_t)page * COUNTERS_PAGE_SIZE);
 }
 
+uint64_t *counters_listeners(void *base, unsigned page)
+{
+    return (uint64_t *)(void *)(counters_page(base, page) + 1);
+}
+
+uint64_t counters_listener_sum(void *base, unsigned pages, unsigned listener)
+{
+    uint64_t sum = 0;
+    for (unsigned page = 0; page < pages; page++)
+        sum += counters_listeners(base, page)[listener];
+    return sum;
+}
+
 void counters_reset_gauges(struct counters *counters)
 {
     for (unsigned i = 0; i < sizeof table / sizeof *table; i++) {
         if (table[i].kind == 'G')
             memset((char *)counters + table[i].offset, 0, sizeof(uint64_t));
     }
+    memset(counters + 1, 0, COUNTERS_LISTENERS_MAX * sizeof(uint64_t));
 }
 
 void counters_sum(void *base, unsigned pages, struct counters *ret_sum)

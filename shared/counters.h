@@ -66,6 +66,8 @@ struct counters {
 };
 
 #define COUNTERS_PAGE_SIZE 4096
+/* Behind the counters in each page: connections open now, by listener. A gauge. */
+#define COUNTERS_LISTENERS_MAX 64
 
 struct counter_description {
     const char *name;
@@ -82,6 +84,10 @@ enum status counters_create(unsigned pages, int *ret_fd) CHECK_RESULT;
 /* Maps all pages; page i starts i * COUNTERS_PAGE_SIZE bytes in. Any process. */
 enum status counters_map(int fd, unsigned pages, void **ret_base) CHECK_RESULT;
 struct counters *counters_page(void *base, unsigned page);
+/* The connections by listener of one page. */
+uint64_t *counters_listeners(void *base, unsigned page);
+/* Connections of one listener on all pages. */
+uint64_t counters_listener_sum(void *base, unsigned pages, unsigned listener);
 /* Zeroes the gauges of one page. The slot's new worker calls it first. */
 void counters_reset_gauges(struct counters *counters);
 /* Adds up `pages` pages into *ret_sum. */

@@ -59,7 +59,8 @@ static uint8_t *put_publish_properties(uint8_t *to, const struct mqtt_publish_ou
     return mqtt_put_run(to, publish->properties);
 }
 
-size_t mqtt_encode_publish(uint8_t *to, const struct mqtt_publish_out *publish, size_t *ret_packet_id_offset)
+size_t mqtt_encode_publish_head(
+    uint8_t *to, const struct mqtt_publish_out *publish, size_t *ret_packet_id_offset)
 {
     uint8_t *start = to;
     size_t packet_id_offset = 0;
@@ -79,10 +80,16 @@ size_t mqtt_encode_publish(uint8_t *to, const struct mqtt_publish_out *publish, 
         if (properties_size > 0)
             to = put_publish_properties(to, publish);
     }
-    to = mqtt_put_short_run(to, publish->payload);
     if (ret_packet_id_offset != NULL)
         *ret_packet_id_offset = packet_id_offset;
     return (size_t)(to - start);
+}
+
+size_t mqtt_encode_publish(uint8_t *to, const struct mqtt_publish_out *publish, size_t *ret_packet_id_offset)
+{
+    size_t head_size = mqtt_encode_publish_head(to, publish, ret_packet_id_offset);
+    mqtt_put_short_run(to + head_size, publish->payload);
+    return head_size + publish->payload.size;
 }
 
 size_t mqtt_encode_acknowledgement(

@@ -35,6 +35,10 @@ size_t mqtt_publish_size(const struct mqtt_publish_out *publish);
    a copy for another receiver can be patched (0: QoS 0, there is none). */
 size_t mqtt_encode_publish(uint8_t *to, const struct mqtt_publish_out *publish, size_t *ret_packet_id_offset);
 
+/* The same without the payload's bytes, which the caller sends from where they are. Returns the head's size. */
+size_t mqtt_encode_publish_head(
+    uint8_t *to, const struct mqtt_publish_out *publish, size_t *ret_packet_id_offset);
+
 /* Hot path: PUBACK, PUBREC, PUBREL, PUBCOMP; 4 bytes in version 3 or when the reason is 0, else with the
  * reason. */
 size_t mqtt_encode_acknowledgement(
