@@ -1,0 +1,547 @@
+/*
+ * The life of a client connection on the event loop: handshake, reading whole packets, time-outs, flush and
+ * the end. Worker process. Never blocks; never frees a connection inside a callback (closed ones wait for the
+ * end of the turn, since events may still name them).
+ */
+#include "node/connection.h"
+#include "node/worker_context.h"
+#include "node/worker_listen.h"
+
+#include "shared/clock.h"
+#include "shared/log.h"
+#include "shared/mqtt_decode.h"
+#include "shared/mqtt_encode.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void on_socket_event(evutil_socket_t fd, short events, void *argument);
+static void on_timeout(struct timer_wheel *wheel, struct timer *timer);
+
+static const struct {
+    const char *text;
+    uint8_t next; /* bits: allowed states after this one */
+} states[] = {
+#define TO(state) (1u << (state))
+    [CONNECTION_HANDSHAKE] = {"handshake",
+        TO(CONNECTION_WAITING) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
+    [CONNECTION_WAITING] = {"waiting for CONNECT",
+        TO(CONNECTION_CLAIMING) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
+    [CONNECTION_CLAIMING] = {"claiming its session",
+        TO(CONNECTION_ACTIVE) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
+    [CONNECTION_ACTIVE] = {"active", TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
+    [CONNECTION_DRAINING] = {"draining", TO(CONNECTION_CLOSED)},
+    [CONNECTION_CLOSED] = {"closed", 0},
+#undef TO
+};
+
+const char *connection_state_text(enum connection_state state)
+{
+    return states[state].text;
+}
+
+/* The time-out of a state, ms from now; 0: none, or set by somebody who knows more. */
+static uint64_t state_timeout_ms(const struct connection *connection, enum connection_state state)
+{
+    const struct config_listener *listener = worker_listener_config(connection->listener);
+    switch (state) {
+    case CONNECTION_HANDSHAKE:
+        return listener->tls.handshake_timeout_ms;
+    case CONNECTION_WAITING:
+        return listener->connect_timeout_ms;
+    case CONNECTION_DRAINING:
+        return TRANSPORT_LINGER_MS;
+    case CONNECTION_ACTIVE:
+        return (uint64_t)(connection->keep_alive_s * 1000.0 *
+                          connection->worker->config->mqtt.keepalive_multiplier);
+    case CONNECTION_CLAIMING:
+    case CONNECTION_CLOSED:
+        break;
+    }
+    return 0;
+}
+
+void connection_enter(struct connection *connection, enum connection_state state)
+{
+    struct worker *worker = connection->worker;
+    assert(states[connection->state].next & (1u << state));
+    log_debug(
+        "%s: %s -> %s", connection_peer(connection), states[connection->state].text, states[state].text);
+    connection->state = (uint8_t)state;
+    timer_wheel_cancel(&worker->wheel, &connection->timer);
+    uint64_t timeout_ms = state_timeout_ms(connection, state);
+    if (timeout_ms > 0)
+        timer_wheel_add(&worker->wheel, &connection->timer, worker->now_us + timeout_ms * 1000);
+    if (state == CONNECTION_CLOSED) {
+        list_remove(&connection->lists);
+        list_remove(&connection->dirty);
+        list_append(&worker->closed, &connection->lists);
+    }
+}
+
+/* Registers with the event loop for what is wanted now; a system call only when that changed. */
+static void watch(struct connection *connection)
+{
+    bool ended = connection->state == CONNECTION_CLOSED;
+    bool reading = !ended && (connection->hold == 0 || connection->state == CONNECTION_DRAINING);
+    /* What waits for the end of the turn needs no event: most of it goes out in one write then. */
+    bool writing = !ended && list_empty(&connection->dirty) &&
+                   (connection->output.waiting > 0 || transport_wants_write(&connection->transport));
+    if (reading == connection->reading && writing == connection->writing)
+        return;
+    if (connection->reading || connection->writing)
+        event_del(&connection->event);
+    connection->reading = reading;
+    connection->writing = writing;
+    if (!reading && !writing)
+        return;
+    short what = (short)((reading ? EV_READ : 0) | (writing ? EV_WRITE : 0) | EV_PERSIST);
+    event_assign(&connection->event, connection->worker->base, connection->transport.fd, what,
+        on_socket_event, connection);
+    event_add(&connection->event, NULL);
+}
+
+struct connection *connection_new(
+    struct worker *worker, struct worker_listener *listener, int fd, const struct peer_address *peer)
+{
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (connection == NULL) {
+        close(fd);
+        return NULL;
+    }
+    connection->worker = worker;
+    connection->listener = listener;
+    list_init(&connection->lists);
+    list_init(&connection->dirty);
+    list_init(&connection->held);
+    list_init(&connection->subacks);
+    connection->address = *peer;
+    timer_init(&connection->timer, on_timeout);
+    SSL_CTX *context = worker_listener_tls(listener);
+    if (context == NULL) {
+        transport_init_plain(&connection->transport, fd);
+        connection->state = CONNECTION_WAITING;
+    } else if (transport_init_tls(&connection->transport, fd, context, worker->transport_scratch) !=
+               STATUS_OK) {
+        free(connection);
+        close(fd);
+        return NULL;
+    }
+    uint64_t timeout_ms = state_timeout_ms(connection, connection->state);
+    timer_wheel_add(&worker->wheel, &connection->timer, worker->now_us + timeout_ms * 1000);
+    list_append(&worker->connections, &connection->lists);
+    worker->connection_count++;
+    worker->counters->connections++;
+    watch(connection);
+    return connection;
+}
+
+const char *connection_peer(const struct connection *connection)
+{
+    static char text[PEER_TEXT_SIZE]; /* one thread, one line at a time */
+    return peer_address_text(&connection->address, text);
+}
+
+void connection_identity_free(struct connection_identity **identity)
+{
+    if (*identity == NULL)
+        return;
+    free((*identity)->user_name);
+    free((*identity)->client_id);
+    free(*identity);
+    *identity = NULL;
+}
+
+/* The end
+ * ----------------------------------------------------------------------------------------------------- */
+
+/* Lets go of everything that belongs to MQTT: the session hears of it, whatever was kept is dropped. */
+static void leave(struct connection *connection, bool with_will)
+{
+    if (connection->state < CONNECTION_ACTIVE)
+        connection->worker->counters->connections_refused++;
+    connect_abandon(connection);
+    subscribe_abandon(connection);
+    acceptance_forget(connection->worker->acceptance, connection);
+    struct session *session = connection->session;
+    connection->session = NULL;
+    if (session != NULL)
+        session_disconnected(session, with_will);
+    list_remove(&connection->held);
+    acknowledgement_queue_clear(&connection->acknowledgements);
+    topic_aliases_free(&connection->aliases);
+    connection_identity_free(&connection->identity);
+    free(connection->input);
+    connection->input = NULL;
+    connection->input_size = connection->input_capacity = 0;
+}
+
+static void finish(struct connection *connection)
+{
+    if (connection->state == CONNECTION_CLOSED)
+        return;
+    connection_enter(connection, CONNECTION_CLOSED);
+    watch(connection);
+}
+
+/* Our side is done: shuts down, then waits for the client's end for a short time. */
+static void drain(struct connection *connection)
+{
+    if (connection->state != CONNECTION_DRAINING)
+        connection_enter(connection, CONNECTION_DRAINING);
+    if (connection->output.waiting > 0) {
+        enum status status = output_write(connection);
+        if (status == STATUS_AGAIN && connection->output.waiting > 0) {
+            watch(connection);
+            return;
+        }
+        if (status != STATUS_OK && status != STATUS_AGAIN) {
+            finish(connection);
+            return;
+        }
+    }
+    enum status status = transport_shutdown(&connection->transport);
+    if (status == STATUS_OK)
+        status = transport_drain(&connection->transport);
+    if (status == STATUS_AGAIN)
+        watch(connection);
+    else
+        finish(connection);
+}
+
+static void put_disconnect(struct connection *connection, enum mqtt_reason reason)
+{
+    uint8_t *to = connection_reserve(connection, MQTT_SMALL_PACKET_MAX);
+    if (to == NULL)
+        return;
+    size_t size = mqtt_encode_disconnect(to, MQTT_DISCONNECT, reason, NULL);
+    connection_unreserve(connection, MQTT_SMALL_PACKET_MAX - size);
+    connection->worker->counters->packets_sent++;
+}
+
+void connection_close(struct connection *connection, enum mqtt_reason reason, const char *text)
+{
+    if (connection->state >= CONNECTION_DRAINING)
+        return;
+    bool active = connection->state == CONNECTION_ACTIVE;
+    log_info("%s (client %.*s): closed by us: %s (0x%02x %s)", connection_peer(connection),
+        active && connection->session != NULL ? (int)connection->session->client_id_size : 1,
+        active && connection->session != NULL ? connection->session->client_id : "-", text, (unsigned)reason,
+        mqtt_reason_text((uint8_t)reason));
+    if (active && connection->version == MQTT_5_0)
+        put_disconnect(connection, reason);
+    leave(connection, true);
+    bus_publish(connection->worker->bus); /* what is acknowledged in this output must lie in the windows */
+    drain(connection);
+}
+
+void connection_goodbye(struct connection *connection, bool with_will)
+{
+    if (connection->state >= CONNECTION_DRAINING)
+        return;
+    leave(connection, with_will);
+    bus_publish(connection->worker->bus);
+    drain(connection);
+}
+
+void connection_drop(struct connection *connection)
+{
+    if (connection->state == CONNECTION_CLOSED)
+        return;
+    if (connection->state != CONNECTION_DRAINING)
+        leave(connection, true);
+    finish(connection);
+}
+
+static void connection_free(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    list_remove(&connection->lists);
+    timer_wheel_cancel(&worker->wheel, &connection->timer);
+    output_clear(worker, &connection->output);
+    transport_done(&connection->transport);
+    worker_listener_left(connection->listener);
+    worker->connection_count--;
+    worker->counters->connections--;
+    free(connection);
+}
+
+void connection_free_closed(struct worker *worker)
+{
+    list_for_each(&worker->closed, element, following)
+    {
+        connection_free(list_entry(element, struct connection, lists));
+    }
+}
+
+/* Reading
+ * ----------------------------------------------------------------------------------------------------- */
+
+/* Keeps the unprocessed rest for later. False: no memory, the connection is gone. */
+static bool keep_input(struct connection *connection, const uint8_t *data, size_t size)
+{
+    if (size == 0) {
+        free(connection->input);
+        connection->input = NULL;
+        connection->input_capacity = connection->input_size = 0;
+        return true;
+    }
+    if (data != connection->input && size > connection->input_capacity) {
+        uint8_t *input = malloc(size);
+        if (input == NULL) {
+            connection_close(connection, MQTT_SERVER_BUSY, "out of memory");
+            return false;
+        }
+        memcpy(input, data, size);
+        free(connection->input);
+        connection->input = input;
+        connection->input_capacity = (uint32_t)size;
+    } else {
+        memmove(connection->input, data, size);
+    }
+    connection->input_size = (uint32_t)size;
+    return true;
+}
+
+/* Hands whole packets on; keeps the rest. */
+static void process(struct connection *connection, const uint8_t *data, size_t size)
+{
+    connection->processing = true;
+    size_t used = packet_dispatch(connection, data, size);
+    connection->processing = false;
+    if (connection->state >= CONNECTION_DRAINING)
+        return;
+    if (keep_input(connection, data + used, size - used))
+        watch(connection);
+}
+
+/* Where the next read goes: behind the carry in the scratch, or into the connection's own buffer when a large
+   packet gathers there. */
+static uint8_t *read_place(struct connection *connection)
+{
+    if (connection->input_size == 0)
+        return connection->worker->scratch;
+    if (connection->input_size <= WORKER_CARRY_MAX) {
+        memcpy(connection->worker->scratch, connection->input, connection->input_size);
+        return connection->worker->scratch + connection->input_size;
+    }
+    size_t needed = connection->input_size + TRANSPORT_READ_BEST;
+    if (needed > connection->input_capacity) {
+        size_t capacity = needed + needed / 2;
+        uint8_t *input = realloc(connection->input, capacity);
+        if (input == NULL)
+            return NULL;
+        connection->input = input;
+        connection->input_capacity = (uint32_t)capacity;
+    }
+    return connection->input + connection->input_size;
+}
+
+static void read_failed(struct connection *connection, enum status status)
+{
+    if (status == STATUS_PROTOCOL || status == STATUS_SYSTEM) {
+        struct tls_failure failure;
+        transport_failure(&connection->transport, &failure);
+        char text[512];
+        tls_failure_line(&failure, text, sizeof text);
+        log_info("%s: connection lost: %s", connection_peer(connection), text);
+    }
+    connection_drop(connection);
+}
+
+static void on_readable(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    uint8_t *to = read_place(connection);
+    if (to == NULL) {
+        connection_close(connection, MQTT_SERVER_BUSY, "out of memory");
+        return;
+    }
+    size_t size = 0;
+    enum status status = transport_read(&connection->transport, to, TRANSPORT_READ_BEST, &size);
+    if (status == STATUS_AGAIN) {
+        watch(connection);
+        return;
+    }
+    if (status != STATUS_OK) {
+        read_failed(connection, status);
+        return;
+    }
+    worker->counters->bytes_received += size;
+    connection->read_us = worker->now_us;
+    bus_drain_if_stale(worker->bus, worker->now_us);
+    uint8_t *from = to - connection->input_size;
+    size_t all = connection->input_size + size;
+    if (from != connection->input)
+        connection->input_size = 0; /* the carry is in the scratch now; keep_input() fills the buffer anew */
+    process(connection, from, all);
+    worker_spend(worker, (uint32_t)size);
+}
+
+void connection_hold(struct connection *connection, enum connection_hold reason)
+{
+    connection->hold |= (uint8_t)reason;
+    if (!connection->processing && connection->state != CONNECTION_CLOSED)
+        watch(connection);
+}
+
+void connection_release(struct connection *connection, enum connection_hold reason)
+{
+    if (!(connection->hold & reason))
+        return;
+    connection->hold &= (uint8_t)~reason;
+    if (connection->processing || connection->hold != 0 || connection->state >= CONNECTION_DRAINING)
+        return;
+    connection->read_us = connection->worker->now_us; /* it could not be heard meanwhile */
+    if (connection->input_size > 0)
+        process(connection, connection->input, connection->input_size);
+    else
+        watch(connection);
+}
+
+/* Handshake
+ * --------------------------------------------------------------------------------------------------- */
+
+static void handshake_failed(struct connection *connection, const struct tls_failure *failure)
+{
+    char text[512];
+    tls_failure_line(failure, text, sizeof text);
+    log_warning("%s: TLS handshake on listener %s failed: %s", connection_peer(connection),
+        worker_listener_config(connection->listener)->key, text);
+    connection->worker->counters->handshakes_failed++;
+    leave(connection, false);
+    drain(connection);
+}
+
+static void on_handshake(struct connection *connection)
+{
+    struct tls_failure failure;
+    enum status status = transport_handshake(&connection->transport, &failure);
+    if (status == STATUS_AGAIN) {
+        watch(connection);
+        return;
+    }
+    if (status != STATUS_OK) {
+        handshake_failed(connection, &failure);
+        return;
+    }
+    struct worker *worker = connection->worker;
+    worker->counters->handshakes++;
+    if (transport_resumed(&connection->transport))
+        worker->counters->handshakes_resumed++;
+    if (!worker_listener_identify(connection)) {
+        connection->worker->counters->handshakes_failed++;
+        leave(connection, false);
+        drain(connection);
+        return;
+    }
+    transport_settle(&connection->transport);
+    connection_enter(connection, CONNECTION_WAITING);
+    on_readable(connection);
+}
+
+static void on_socket_event(evutil_socket_t fd, short events, void *argument)
+{
+    (void)fd;
+    struct connection *connection = argument;
+    worker_wake(connection->worker);
+    switch ((enum connection_state)connection->state) {
+    case CONNECTION_HANDSHAKE:
+        on_handshake(connection);
+        worker_spend(connection->worker, 0);
+        return;
+    case CONNECTION_DRAINING:
+        drain(connection);
+        return;
+    case CONNECTION_CLOSED:
+        return;
+    case CONNECTION_WAITING:
+    case CONNECTION_CLAIMING:
+    case CONNECTION_ACTIVE:
+        break;
+    }
+    if (events & EV_WRITE)
+        connection_flush(connection);
+    if ((events & EV_READ) && connection->hold == 0 && connection->state < CONNECTION_DRAINING)
+        on_readable(connection);
+}
+
+/* Writing
+ * ----------------------------------------------------------------------------------------------------- */
+
+void connection_flush(struct connection *connection)
+{
+    list_remove(&connection->dirty);
+    if (connection->state == CONNECTION_DRAINING || connection->state == CONNECTION_CLOSED)
+        return;
+    enum status status = STATUS_OK;
+    if (connection->output.waiting > 0)
+        status = output_write(connection);
+    else if (transport_wants_write(&connection->transport))
+        status = transport_flush(&connection->transport);
+    if (status != STATUS_OK && status != STATUS_AGAIN) {
+        read_failed(connection, status);
+        return;
+    }
+    watch(connection);
+    size_t limit = connection->worker->config->mqtt.max_output_buffer;
+    if (connection->output.waiting > limit)
+        connection_hold(connection, HOLD_OUTPUT);
+    else
+        connection_release(connection, HOLD_OUTPUT);
+    if (connection->session != NULL && connection->session->queue.count > 0)
+        session_pump(connection->session);
+}
+
+/* Time-outs
+ * --------------------------------------------------------------------------------------------------- */
+
+/* The timer is not moved for every packet: it looks, when it fires, whether something came meanwhile. */
+static void on_keep_alive(struct connection *connection)
+{
+    struct worker *worker = connection->worker;
+    uint64_t allowed_us = state_timeout_ms(connection, CONNECTION_ACTIVE) * 1000;
+    if (connection->hold != 0) /* who is not read cannot be heard [MQTT-3.1.2-22] */
+        connection->read_us = worker->now_us;
+    if (worker->now_us < worker->resumed_us + WORKER_RESUME_GRACE_US)
+        connection->read_us = worker->resumed_us + WORKER_RESUME_GRACE_US - allowed_us;
+    if (worker->now_us < connection->read_us + allowed_us) {
+        timer_wheel_add(&worker->wheel, &connection->timer, connection->read_us + allowed_us);
+        return;
+    }
+    worker->counters->keepalive_timeouts++;
+    connection_close(
+        connection, MQTT_KEEP_ALIVE_TIMEOUT, "nothing came for one and a half times its keep alive");
+}
+
+static void on_timeout(struct timer_wheel *wheel, struct timer *timer)
+{
+    (void)wheel;
+    struct connection *connection = list_entry(timer, struct connection, timer);
+    const char *listener = worker_listener_config(connection->listener)->key;
+    switch ((enum connection_state)connection->state) {
+    case CONNECTION_HANDSHAKE:
+        connection->worker->counters->connections_timeout++;
+        log_info("%s: no TLS handshake within handshake_timeout of listener %s", connection_peer(connection),
+            listener);
+        connection->worker->counters->handshakes_failed++;
+        connection_drop(connection);
+        return;
+    case CONNECTION_WAITING:
+        connection->worker->counters->connections_timeout++;
+        connection_close(
+            connection, MQTT_PROTOCOL_ERROR, "no CONNECT within connect_timeout of its listener");
+        return;
+    case CONNECTION_ACTIVE:
+        on_keep_alive(connection);
+        return;
+    case CONNECTION_DRAINING:
+        connection_drop(connection);
+        return;
+    case CONNECTION_CLAIMING:
+    case CONNECTION_CLOSED:
+        return;
+    }
+}

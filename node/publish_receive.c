@@ -1,0 +1,335 @@
+/*
+ * A PUBLISH from a client: checks, topic alias, QoS 2 state, routing, and the acknowledgement in the order
+ * that the specification demands [MQTT-4.6.0-2, -3]. Worker process. Hot path: no allocation for what can be
+ * routed and acknowledged at once.
+ */
+#include "node/connection.h"
+#include "node/worker_context.h"
+
+#include "shared/clock.h"
+#include "shared/log.h"
+#include "shared/mqtt_decode.h"
+#include "shared/mqtt_encode.h"
+#include "shared/mqtt_properties.h"
+#include "shared/topic_name.h"
+
+#include <stdlib.h>
+
+/* Topic Alias, from client to server [MQTT 3.3.2.3.4]. */
+struct topic_aliases {
+    uint16_t count;
+    struct {
+        uint8_t *topic; /* owned; NULL: not set */
+        uint16_t size;
+    } entries[];
+};
+
+void topic_aliases_free(struct topic_aliases **aliases)
+{
+    if (*aliases == NULL)
+        return;
+    for (uint16_t i = 0; i < (*aliases)->count; i++)
+        free((*aliases)->entries[i].topic);
+    free(*aliases);
+    *aliases = NULL;
+}
+
+static bool fail(struct connection *connection, enum mqtt_reason reason, const char *text)
+{
+    connection->worker->counters->protocol_errors++;
+    connection_close(connection, reason, text);
+    return false;
+}
+
+/* Notes or looks up the alias; sets publish->topic. */
+static bool resolve_alias(struct connection *connection, struct mqtt_publish *publish)
+{
+    uint16_t maximum = (uint16_t)connection->worker->config->mqtt.max_topic_alias;
+    if (publish->topic_alias > maximum)
+        return fail(
+            connection, MQTT_TOPIC_ALIAS_INVALID, "topic alias above the maximum"); /* [MQTT-3.3.2-9] */
+    struct topic_aliases *aliases = connection->aliases;
+    if (aliases == NULL) {
+        aliases = calloc(1, sizeof *aliases + maximum * sizeof aliases->entries[0]);
+        if (aliases == NULL)
+            return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
+        aliases->count = maximum;
+        connection->aliases = aliases;
+    }
+    uint16_t i = (uint16_t)(publish->topic_alias - 1);
+    if (publish->topic.size == 0) {
+        if (aliases->entries[i].topic == NULL)
+            return fail(connection, MQTT_PROTOCOL_ERROR, "topic alias that was never set");
+        publish->topic = bytes_of(aliases->entries[i].topic, aliases->entries[i].size);
+        return true;
+    }
+    uint8_t *topic = malloc(publish->topic.size);
+    if (topic == NULL)
+        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
+    memcpy(topic, publish->topic.data, publish->topic.size);
+    free(aliases->entries[i].topic);
+    aliases->entries[i].topic = topic;
+    aliases->entries[i].size = (uint16_t)publish->topic.size;
+    return true;
+}
+
+/* Acknowledgements
+ * -------------------------------------------------------------------------------------------- */
+
+void acknowledgement_queue_clear(struct acknowledgement_queue *queue)
+{
+    free(queue->ring);
+    memset(queue, 0, sizeof *queue);
+}
+
+static struct pending_acknowledgement *queue_at(struct acknowledgement_queue *queue, uint32_t i)
+{
+    return &queue->ring[(queue->head + i) & (queue->capacity - 1)];
+}
+
+static bool queue_push(struct acknowledgement_queue *queue, const struct pending_acknowledgement *pending)
+{
+    if (queue->count == queue->capacity) {
+        uint32_t capacity = queue->capacity == 0 ? 16 : queue->capacity * 2;
+        struct pending_acknowledgement *ring = calloc(capacity, sizeof *ring);
+        if (ring == NULL)
+            return false;
+        for (uint32_t i = 0; i < queue->count; i++)
+            ring[i] = *queue_at(queue, i);
+        free(queue->ring);
+        queue->ring = ring;
+        queue->capacity = capacity;
+        queue->head = 0;
+    }
+    *queue_at(queue, queue->count++) = *pending;
+    return true;
+}
+
+/* Writes PUBACK or PUBREC. False: the connection is gone. */
+static bool acknowledge(struct connection *connection, uint8_t type, uint16_t packet_id, uint8_t reason)
+{
+    uint8_t *to = connection_reserve(connection, 8);
+    if (to == NULL) {
+        connection_drop(connection);
+        return false;
+    }
+    size_t size = mqtt_encode_acknowledgement(
+        to, (enum mqtt_version)connection->version, type, packet_id, (enum mqtt_reason)reason);
+    connection_unreserve(connection, 8 - size);
+    struct counters *counters = connection->worker->counters;
+    counters->packets_sent++;
+    if (reason < 0x80)
+        counters->publish_acknowledged++;
+    else
+        counters->publish_refused++;
+    /* After PUBACK, or a PUBREC that refuses, the packet identifier and its place in our Receive Maximum are
+     * free. */
+    if (type == MQTT_PUBACK || reason >= 0x80)
+        connection->unacknowledged--;
+    if (type == MQTT_PUBREC && reason >= 0x80)
+        awaiting_remove(&connection->session->awaiting, packet_id);
+    return true;
+}
+
+/* In order: at once if nothing waits before it. */
+static bool acknowledge_in_order(struct connection *connection, const struct pending_acknowledgement *pending)
+{
+    if (pending->done && connection->acknowledgements.count == 0)
+        return acknowledge(connection, pending->type, pending->packet_id, pending->reason);
+    if (queue_push(&connection->acknowledgements, pending))
+        return true;
+    connection_close(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
+    return false;
+}
+
+/* Version 3 has no way to refuse: what cannot be accepted is not acknowledged and the connection ends. */
+static bool refuse_publish(struct connection *connection, const struct mqtt_publish *publish,
+    enum mqtt_reason reason, const char *text)
+{
+    if (publish->qos == 0 || connection->version != MQTT_5_0) {
+        connection->worker->counters->publish_refused++;
+        connection_close(connection, reason, text);
+        return false;
+    }
+    struct pending_acknowledgement pending = {.packet_id = publish->packet_id,
+        .type = publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC,
+        .reason = (uint8_t)reason,
+        .done = true};
+    connection->unacknowledged++;
+    return acknowledge_in_order(connection, &pending);
+}
+
+void publish_complete(void *context, void *taker, uint64_t ticket, enum acceptance_result result)
+{
+    (void)context;
+    struct connection *connection = taker;
+    struct acknowledgement_queue *queue = &connection->acknowledgements;
+    for (uint32_t i = 0; i < queue->count; i++) {
+        struct pending_acknowledgement *pending = queue_at(queue, i);
+        if (pending->ticket != ticket || pending->done)
+            continue;
+        pending->done = true;
+        if (result == ACCEPTANCE_REFUSED)
+            pending->reason = MQTT_QUOTA_EXCEEDED;
+        break;
+    }
+    while (queue->count > 0 && queue_at(queue, 0)->done) {
+        struct pending_acknowledgement first = *queue_at(queue, 0);
+        queue->head = (queue->head + 1) & (queue->capacity - 1);
+        queue->count--;
+        if (first.reason >= 0x80 && connection->version != MQTT_5_0) {
+            connection_close(connection, MQTT_QUOTA_EXCEEDED, "a publication could not be accepted");
+            return;
+        }
+        if (!acknowledge(connection, first.type, first.packet_id, first.reason))
+            return;
+    }
+    if (queue->count == 0)
+        acknowledgement_queue_clear(queue);
+}
+
+/* Checks
+ * ------------------------------------------------------------------------------------------------------ */
+
+static bool check_limits(struct connection *connection, const struct mqtt_publish *publish)
+{
+    const struct config_mqtt *limits = &connection->worker->config->mqtt;
+    if (publish->qos > limits->max_qos)
+        return fail(connection, MQTT_QOS_NOT_SUPPORTED, "QoS above mqtt.max_qos"); /* [MQTT-3.2.2-12] */
+    if (publish->retain && !limits->retain_available)
+        return fail(connection, MQTT_RETAIN_NOT_SUPPORTED, "RETAIN although mqtt.retain_available is false");
+    if (publish->qos == 0)
+        return true;
+    uint32_t maximum = connection->version == MQTT_5_0 ? limits->receive_maximum : limits->max_awaiting_rel;
+    uint32_t open =
+        connection->version == MQTT_5_0 ? connection->unacknowledged : connection->session->awaiting.count;
+    if (open >= maximum &&
+        !(publish->qos == 2 && awaiting_has(&connection->session->awaiting, publish->packet_id)))
+        return connection->version != MQTT_5_0 && publish->qos == 1
+                   ? true
+                   : fail(connection, MQTT_RECEIVE_MAXIMUM_EXCEEDED,
+                         "more unacknowledged QoS 1 and 2 than allowed");
+    return true;
+}
+
+static bool topic_too_deep(const struct worker *worker, struct bytes topic)
+{
+    return topic.size > worker->config->mqtt.max_topic_levels &&
+           topic_levels(topic) > worker->config->mqtt.max_topic_levels;
+}
+
+/* What receivers get of the properties; `scratch` holds them when something must be left out. */
+static struct bytes forward_properties(const struct mqtt_publish *publish, uint8_t *scratch)
+{
+    if (publish->properties_forward_as_they_are)
+        return publish->properties;
+    return bytes_of(scratch, mqtt_properties_forward(scratch, publish->properties));
+}
+
+/* Routing
+ * ----------------------------------------------------------------------------------------------------- */
+
+/* Routes it and acknowledges as far as it may. False: a hold or the end. */
+static bool route(struct connection *connection, const struct mqtt_publish *publish, struct bytes properties)
+{
+    struct worker *worker = connection->worker;
+    struct session *session = connection->session;
+    struct publication_view view = {
+        .meta = {.publisher = session->hash, .qos = publish->qos, .retain = publish->retain},
+        .topic = publish->topic,
+        .properties = properties,
+        .payload = publish->payload,
+    };
+    if (publish->has_message_expiry)
+        view.meta.expires_ms = clock_real_us() / 1000 + (uint64_t)publish->message_expiry_s * 1000;
+    uint64_t ticket = ++connection->next_ticket;
+    bool matched = false;
+    enum acceptance_result result = publication_route(worker, &view, connection, ticket, &matched);
+    if (result == ACCEPTANCE_STALLED) {
+        if (list_empty(&connection->held))
+            list_append(&worker->stalled, &connection->held);
+        connection_hold(connection, HOLD_STALL);
+        return false;
+    }
+    worker->counters->publish_received++;
+    if (!matched)
+        worker->counters->publish_unmatched++;
+    if (publish->qos == 0)
+        return true;
+    if (result == ACCEPTANCE_REFUSED)
+        return refuse_publish(connection, publish, MQTT_QUOTA_EXCEEDED,
+            "a durable session's worker takes no more publications now");
+    if (publish->qos == 2 && awaiting_add(&session->awaiting, publish->packet_id) != STATUS_OK)
+        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
+    connection->unacknowledged++;
+    struct pending_acknowledgement pending = {.ticket = ticket,
+        .packet_id = publish->packet_id,
+        .type = publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC,
+        .reason = !matched && connection->version == MQTT_5_0 ? MQTT_NO_MATCHING_SUBSCRIBERS : MQTT_SUCCESS,
+        .done = result == ACCEPTANCE_DONE};
+    return acknowledge_in_order(connection, &pending);
+}
+
+bool publish_received(struct connection *connection, uint8_t flags, struct bytes body)
+{
+    struct mqtt_publish publish;
+    struct mqtt_fault fault;
+    if (mqtt_decode_publish((enum mqtt_version)connection->version, flags, body, &publish, &fault) !=
+        STATUS_OK)
+        return fail(connection, fault.reason, fault.text);
+    if (!check_limits(connection, &publish))
+        return false;
+    if (publish.topic_alias > 0 && !resolve_alias(connection, &publish))
+        return false;
+    if (topic_too_deep(connection->worker, publish.topic))
+        return fail(connection, MQTT_TOPIC_NAME_INVALID, "topic with more levels than mqtt.max_topic_levels");
+    if (publish.topic.data[0] == '$')
+        return refuse_publish(
+            connection, &publish, MQTT_NOT_AUTHORIZED, "topics that begin with $ belong to the broker");
+    if (publish.qos == 2 && awaiting_has(&connection->session->awaiting, publish.packet_id)) {
+        /* Sent again: it was routed the first time [MQTT-4.3.3-10]. A PUBREC that still waits will come. */
+        struct pending_acknowledgement again = {
+            .packet_id = publish.packet_id, .type = MQTT_PUBREC, .done = true};
+        return acknowledge_in_order(connection, &again);
+    }
+    if (publish.properties_forward_as_they_are || publish.properties.size <= 1024) {
+        uint8_t scratch[1024];
+        return route(connection, &publish, forward_properties(&publish, scratch));
+    }
+    uint8_t *scratch = malloc(publish.properties.size);
+    if (scratch == NULL)
+        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
+    bool more = route(connection, &publish, forward_properties(&publish, scratch));
+    free(scratch);
+    return more;
+}
+
+bool pubrel_received(struct connection *connection, const struct mqtt_acknowledgement *release)
+{
+    bool known = awaiting_remove(&connection->session->awaiting, release->packet_id);
+    if (known && connection->unacknowledged > 0)
+        connection->unacknowledged--;
+    uint8_t *to = connection_reserve(connection, 8);
+    if (to == NULL) {
+        connection_drop(connection);
+        return false;
+    }
+    size_t size = mqtt_encode_acknowledgement(to, (enum mqtt_version)connection->version, MQTT_PUBCOMP,
+        release->packet_id, known ? MQTT_SUCCESS : MQTT_PACKET_IDENTIFIER_NOT_FOUND);
+    connection_unreserve(connection, 8 - size);
+    connection->worker->counters->packets_sent++;
+    return true;
+}
+
+void publish_retry_stalled(struct worker *worker)
+{
+    struct list again;
+    list_init(&again);
+    list_splice(&again, &worker->stalled);
+    /* Not list_for_each: what one of them brings may end another. */
+    while (!list_empty(&again)) {
+        struct connection *connection = list_entry(again.next, struct connection, held);
+        list_remove(&connection->held);
+        connection_release(connection, HOLD_STALL);
+    }
+}

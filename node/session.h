@@ -1,0 +1,171 @@
+/*
+ * The MQTT session of a client identifier [MQTT 4.1]: subscriptions, queue, packets in flight, both ways.
+ * Lives apart from its connection: it may have none (until its expiry) and it may move to another worker.
+ * Worker process.
+ */
+#ifndef NODE_SESSION_H
+#define NODE_SESSION_H
+
+#include "cluster/claims.h"
+#include "cluster/session_move.h"
+#include "cluster/wills.h"
+#include "node/delivery.h"
+#include "shared/list.h"
+#include "shared/mqtt_packet.h"
+#include "shared/timer_wheel.h"
+#include "shared/topic_index.h"
+
+struct connection;
+struct worker;
+
+/* One subscription of a session; `subscription` is what the topic index holds. */
+struct session_subscription {
+    struct list siblings; /* on session->subscriptions */
+    struct subscription subscription;
+    uint64_t retained_applied; /* retained_applied() when it was made: later messages came live */
+};
+
+/* Packet identifiers of QoS 2 publications received and not yet released [MQTT-4.3.3]. */
+struct awaiting_release {
+    uint16_t *packet_ids;
+    uint32_t count, capacity;
+};
+
+struct session {
+    struct session *next_in_bucket;
+    uint64_t hash; /* keyed hash of the client identifier: also the publisher's identity */
+    struct worker *worker;
+    struct connection *connection; /* NULL while disconnected */
+    struct list subscriptions;
+    struct inflight_window inflight;
+    struct delivery_queue queue;
+    struct awaiting_release awaiting;
+    uint32_t subscription_count;
+    uint32_t expiry_s;             /* Session Expiry Interval in force; UINT32_MAX: never */
+    uint32_t inflight_limit;       /* the client's Receive Maximum and mqtt.max_inflight */
+    uint8_t version;               /* of the last connection */
+    struct connecting *connecting; /* who waits for the move that brings it here; NULL: nobody */
+    bool queueing;                 /* deliveries go to the queue although connected: CONNACK is not out yet */
+    uint64_t stamp;                /* of the claim that owns it */
+    struct session_move_in *move_in;   /* something of it is still coming here; NULL: no */
+    struct session_move_out *move_out; /* it is leaving: out of the table, deliveries queue; NULL: no */
+    will_handle will;                  /* 0: none */
+    bool will_delayed;
+    bool registered;          /* in the table: this worker's session of the client */
+    uint64_t will_connection; /* identity of the connection that the will belongs to */
+    struct timer timer;       /* session expiry, while disconnected */
+    uint64_t match_number; /* of the publication that matched it last, and where it stands in its targets */
+    uint32_t match_target;
+    uint64_t dropped; /* deliveries lost to its queue's limits */
+    uint16_t client_id_size;
+    char client_id[];
+};
+
+static inline struct bytes session_client_id(const struct session *session)
+{
+    return bytes_of(session->client_id, session->client_id_size);
+}
+
+/* True if it outlives its connection: PUBACK waits until its worker has queued what it matches. */
+static inline bool session_durable(const struct session *session)
+{
+    return session->expiry_s > 0;
+}
+
+/* Table of this worker's sessions by client identifier: grows one bucket at a time, so that no insert pauses.
+ */
+struct session_table {
+    struct session **buckets;
+    uint32_t capacity; /* allocated buckets */
+    uint32_t level;    /* power of two */
+    uint32_t split;    /* next bucket to split */
+    uint32_t count;
+};
+
+void session_table_insert(struct session_table *table, struct session *session);
+void session_table_remove(struct session_table *table, struct session *session);
+enum status session_table_init(struct session_table *table) CHECK_RESULT;
+void session_table_done(struct session_table *table);
+struct session *session_find(struct worker *worker, struct bytes client_id);
+void session_for_each(
+    struct worker *worker, void (*visit)(void *context, struct session *session), void *context);
+
+/* In and out of the table of this worker's sessions. */
+void session_register(struct session *session);
+void session_unregister(struct session *session);
+/* Makes an empty session and enters it into the table. NULL: no memory. */
+struct session *session_new(struct worker *worker, struct bytes client_id, uint8_t version, uint64_t stamp);
+/* Ends it: subscriptions, queue, will (published or not by the caller), claim. Nulls the pointer. */
+void session_end(struct session **session);
+/* The process ends: frees it and tells nobody. For session_for_each(). */
+void session_abandon(void *context, struct session *session);
+/* The same without releasing the claim: another worker owns the client identifier now. */
+void session_discard(struct session **session);
+
+/* Sets the Session Expiry Interval, at most the configured one [MQTT 3.1.2.11.2]. */
+void session_set_expiry(struct session *session, uint32_t expiry_s);
+
+/* Binds a connection (after CONNACK is written): resends what is in flight, then the queue [MQTT-4.4.0-1]. */
+void session_connected(struct session *session, struct connection *connection);
+/* The connection is gone; starts the expiry, or ends the session. `with_will`: the will is due
+ * [MQTT-3.1.2-8]. */
+void session_disconnected(struct session *session, bool with_will);
+
+/* session_subscriptions.c */
+struct session_subscription *session_subscription_find(
+    struct session *session, struct topic_filter *filter, struct topic_group *group);
+enum status session_subscribe(struct session *session, const struct mqtt_subscribe_filter *filter,
+    uint32_t identifier, struct session_subscription **ret_subscription, bool *ret_existed) CHECK_RESULT;
+bool session_unsubscribe(struct session *session, struct bytes filter);
+void session_unsubscribe_all(struct session *session);
+/* The session became durable or stopped being so: its filters' announcements change. */
+void session_durability_changed(struct session *session);
+
+/* session_delivery.c: out to the client. */
+struct delivery_request { /* one publication for one session */
+    const struct publication_view *view;
+    struct publication **object;     /* the heap shape, made at the first need and shared by the receivers */
+    struct encoded_publish *encoded; /* the receivers' shared encodings, or NULL */
+    unsigned peer;                   /* whose lane brought it; bus_self() for this worker's own */
+    uint8_t qos;                     /* to deliver with */
+    bool retain;
+    uint32_t identifier;
+    const uint32_t *identifiers; /* when there are several; borrowed */
+    uint32_t identifier_count;
+};
+/* Sends, queues or drops it by the rules of the session. Hot path. */
+void session_deliver(struct session *session, const struct delivery_request *request);
+/* The engine's note on a delivery that waits in a move: QoS, RETAIN, identifiers. Returns its size. */
+#define DELIVERY_NOTE_MAX 320
+size_t session_note_encode(const struct delivery_request *request, uint8_t to[DELIVERY_NOTE_MAX]);
+/* Fills QoS, RETAIN and identifiers (into `identifiers`, room for 64). STATUS_PROTOCOL: malformed. */
+enum status session_note_decode(
+    struct bytes note, struct delivery_request *request, uint32_t *identifiers) CHECK_RESULT;
+/* The note of a kept delivery. */
+size_t session_note_of(const struct delivery *delivery, uint8_t to[DELIVERY_NOTE_MAX]);
+/* Puts a publication at the end of the queue whatever the connection does (moves). */
+void session_enqueue(struct session *session, const struct delivery_request *request);
+/* Sends from the queue what window and output allow. */
+void session_pump(struct session *session);
+void session_resend(struct session *session);
+/* PUBACK, PUBREC, PUBCOMP came from the client. False: protocol error, the connection was closed. */
+bool session_on_acknowledgement(
+    struct session *session, uint8_t type, const struct mqtt_acknowledgement *acknowledgement);
+
+/* Encodings of one publication that receivers with equal settings share; lives for one delivery call. */
+#define ENCODED_MAX 2048 /* larger packets are encoded per receiver, or referenced */
+struct encoded_publish {
+    struct {
+        uint32_t size; /* 0: not encoded */
+        uint32_t packet_id_offset;
+        uint8_t *bytes; /* in the worker's scratch */
+    } variants[12];     /* (version 5?) * 6 + qos * 2 + retain */
+};
+
+/* awaiting_release.c */
+bool awaiting_has(const struct awaiting_release *awaiting, uint16_t packet_id);
+enum status awaiting_add(struct awaiting_release *awaiting, uint16_t packet_id) CHECK_RESULT;
+bool awaiting_remove(struct awaiting_release *awaiting, uint16_t packet_id);
+void awaiting_clear(struct awaiting_release *awaiting);
+
+#endif

@@ -1,0 +1,537 @@
+/*
+ * CONNECT to CONNACK: checks, who the client is, the claim of its identifier, its session from here or from
+ * another worker, the will, and the answer [MQTT 3.1, 3.2]. Worker process. The connection is not read
+ * meanwhile.
+ */
+#include "node/connection.h"
+#include "node/session.h"
+#include "node/worker_context.h"
+#include "node/worker_listen.h"
+
+#include "shared/log.h"
+#include "shared/mqtt_decode.h"
+#include "shared/mqtt_encode.h"
+#include "shared/mqtt_properties.h"
+#include "shared/topic_name.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+#define ASSIGNED_ID_SIZE 26 /* "shoal-" and 20 hexadecimal digits */
+
+/* What is known between CONNECT and CONNACK. */
+struct connecting {
+    struct connection *connection; /* owner */
+    struct claim claim;
+    struct routes_waiter routes;
+    struct session *session;     /* the new one, not yet served; owned until CONNACK */
+    struct mqtt_connect connect; /* points into `body` */
+    struct bytes client_id;      /* into `body`, the identity, or `assigned` */
+    char assigned[ASSIGNED_ID_SIZE + 1];
+    bool session_present;
+    uint8_t body[]; /* the CONNECT packet's body */
+};
+
+static struct bytes printable_id(const struct connecting *connecting)
+{
+    return connecting->client_id;
+}
+
+/* Refusing
+ * ---------------------------------------------------------------------------------------------------- */
+
+static void send_connack(struct connection *connection, bool session_present, uint8_t reason,
+    const struct mqtt_properties *properties)
+{
+    size_t room = 16 + (properties == NULL ? 0 : mqtt_properties_size(properties));
+    uint8_t *to = connection_reserve(connection, room);
+    if (to == NULL)
+        return;
+    size_t size =
+        mqtt_encode_connack(to, (enum mqtt_version)connection->version, session_present, reason, properties);
+    connection_unreserve(connection, room - size);
+    connection->worker->counters->packets_sent++;
+}
+
+/* CONNACK with the reason (the version's own code), then the end [MQTT-3.2.2-7, 3.1.4-1…]. */
+static void refuse(struct connection *connection, enum mqtt_reason reason, const char *text)
+{
+    struct bytes id = connection->connecting == NULL ? BYTES_NONE : printable_id(connection->connecting);
+    log_info("%s (client %.*s): refused: %s (0x%02x %s)", connection_peer(connection),
+        id.size > 0 ? (int)id.size : 1, id.size > 0 ? (const char *)id.data : "-", text, (unsigned)reason,
+        mqtt_reason_text((uint8_t)reason));
+    if (connection->version == MQTT_5_0) {
+        struct mqtt_properties properties;
+        mqtt_properties_init(&properties);
+        if (connection->problem_information) {
+            properties.present = PROPERTY_BIT(PROPERTY_REASON_STRING);
+            properties.reason_string = bytes_of_text(text);
+        }
+        send_connack(connection, false, (uint8_t)reason, &properties);
+    } else if (connection->version != 0) {
+        send_connack(connection, false, mqtt_connack_return_code(reason), NULL);
+    }
+    connection_goodbye(connection, false);
+}
+
+static void refuse_undecodable(
+    struct connection *connection, const struct mqtt_connect *connect, const struct mqtt_fault *fault)
+{
+    connection->worker->counters->protocol_errors++;
+    connection->problem_information = true;
+    if (fault->reason == MQTT_UNSUPPORTED_PROTOCOL_VERSION) {
+        /* Answered in a form that clients of either age understand [MQTT-3.1.2-2]. */
+        connection->version = connect->version >= MQTT_5_0 ? MQTT_5_0 : MQTT_3_1_1;
+        refuse(connection, fault->reason, fault->text);
+    } else if (connection->version == MQTT_5_0) {
+        refuse(connection, fault->reason, fault->text);
+    } else {
+        connection_close(connection, fault->reason, fault->text); /* version 3: closed without a CONNACK */
+    }
+}
+
+/* Who it is
+ * --------------------------------------------------------------------------------------------------- */
+
+static enum status assign_client_id(struct connecting *connecting)
+{
+    uint64_t random[2];
+    if (getrandom(random, sizeof random, 0) != (ssize_t)sizeof random)
+        return STATUS_SYSTEM;
+    snprintf(connecting->assigned, sizeof connecting->assigned, "shoal-%016llx%04x",
+        (unsigned long long)random[0], (unsigned)(random[1] & 0xffff));
+    connecting->client_id = bytes_of_text(connecting->assigned);
+    return STATUS_OK;
+}
+
+/* Sets connecting->client_id. False: refused. */
+static bool choose_client_id(struct connection *connection, struct connecting *connecting)
+{
+    const struct mqtt_connect *connect = &connecting->connect;
+    const struct connection_identity *identity = connection->identity;
+    connecting->client_id = connect->client_id;
+    if (identity != NULL && identity->client_id != NULL)
+        connecting->client_id = bytes_of_text(identity->client_id);
+    if (connecting->client_id.size > connection->worker->config->mqtt.max_clientid_length) {
+        refuse(connection, MQTT_CLIENT_IDENTIFIER_NOT_VALID,
+            "client identifier longer than mqtt.max_clientid_length");
+        return false;
+    }
+    if (connecting->client_id.size > 0)
+        return true;
+    if (connect->version == MQTT_3_1 || (connect->version == MQTT_3_1_1 && !connect->clean_start)) {
+        refuse(connection, MQTT_CLIENT_IDENTIFIER_NOT_VALID,
+            "empty client identifier without clean session"); /* [MQTT-3.1.3-8] */
+        return false;
+    }
+    if (assign_client_id(connecting) == STATUS_OK)
+        return true;
+    refuse(connection, MQTT_SERVER_UNAVAILABLE, "no random bytes for a client identifier");
+    return false;
+}
+
+static bool may_connect(struct connection *connection, const struct mqtt_connect *connect)
+{
+    const struct worker *worker = connection->worker;
+    if (connect->properties.present & PROPERTY_BIT(PROPERTY_AUTHENTICATION_METHOD)) {
+        refuse(connection, MQTT_BAD_AUTHENTICATION_METHOD, "no enhanced authentication is configured");
+        return false;
+    }
+    if (connection->identity != NULL && connection->identity->user_name != NULL)
+        return true; /* known by its certificate */
+    if (config_listener_allows_anonymous(worker->config, worker_listener_config(connection->listener)))
+        return true;
+    if (connect->user_name.data != NULL)
+        refuse(connection, MQTT_BAD_USER_NAME_OR_PASSWORD, "no such user");
+    else
+        refuse(connection, MQTT_NOT_AUTHORIZED, "anonymous clients are not allowed on this listener");
+    return false;
+}
+
+static bool will_allowed(struct connection *connection, const struct mqtt_connect *connect)
+{
+    const struct config_mqtt *limits = &connection->worker->config->mqtt;
+    if (!connect->has_will)
+        return true;
+    if (connect->will_qos > limits->max_qos)
+        refuse(connection, MQTT_QOS_NOT_SUPPORTED, "will QoS above mqtt.max_qos"); /* [MQTT-3.2.2-12] */
+    else if (connect->will_retain && !limits->retain_available)
+        refuse(
+            connection, MQTT_RETAIN_NOT_SUPPORTED, "retained will although mqtt.retain_available is false");
+    else if (connect->will_topic.data[0] == '$' ||
+             topic_levels(connect->will_topic) > limits->max_topic_levels)
+        refuse(connection, MQTT_TOPIC_NAME_INVALID, "will topic not allowed");
+    else
+        return true;
+    return false;
+}
+
+/* The end of CONNECT: CONNACK 0
+ * -------------------------------------------------------------------------------- */
+
+static uint32_t wanted_expiry_s(const struct connection *connection, const struct mqtt_connect *connect)
+{
+    if (connect->version != MQTT_5_0)
+        return connect->clean_start ? 0 : connection->worker->config->mqtt.session_expiry_v3_s;
+    return connect->properties.session_expiry_interval;
+}
+
+static uint16_t keep_alive_s(const struct worker *worker, const struct mqtt_connect *connect)
+{
+    uint32_t maximum = worker->config->mqtt.keepalive_max_s;
+    if (connect->version != MQTT_5_0 || maximum == 0)
+        return connect->keep_alive_s;
+    return connect->keep_alive_s == 0 || connect->keep_alive_s > maximum ? (uint16_t)maximum
+                                                                         : connect->keep_alive_s;
+}
+
+/* What this broker tells a version 5 client about itself and this session [MQTT 3.2.2.3]. */
+static void fill_connack(const struct connection *connection, const struct connecting *connecting,
+    struct mqtt_properties *properties)
+{
+    const struct config_mqtt *limits = &connection->worker->config->mqtt;
+    const struct mqtt_connect *connect = &connecting->connect;
+    mqtt_properties_init(properties);
+#define SAY(property, field, value)                                                                          \
+    do {                                                                                                     \
+        properties->present |= PROPERTY_BIT(property);                                                       \
+        properties->field = (value);                                                                         \
+    } while (0)
+    if (connecting->session->expiry_s != connect->properties.session_expiry_interval)
+        SAY(PROPERTY_SESSION_EXPIRY_INTERVAL, session_expiry_interval, connecting->session->expiry_s);
+    if (limits->receive_maximum < 65535)
+        SAY(PROPERTY_RECEIVE_MAXIMUM, receive_maximum, (uint16_t)limits->receive_maximum);
+    if (limits->max_qos < 2)
+        SAY(PROPERTY_MAXIMUM_QOS, maximum_qos, (uint8_t)limits->max_qos);
+    if (!limits->retain_available)
+        SAY(PROPERTY_RETAIN_AVAILABLE, retain_available, 0);
+    SAY(PROPERTY_MAXIMUM_PACKET_SIZE, maximum_packet_size, (uint32_t)limits->max_packet_size);
+    if (connecting->assigned[0] != '\0')
+        SAY(PROPERTY_ASSIGNED_CLIENT_IDENTIFIER, assigned_client_identifier, connecting->client_id);
+    if (limits->max_topic_alias > 0)
+        SAY(PROPERTY_TOPIC_ALIAS_MAXIMUM, topic_alias_maximum, (uint16_t)limits->max_topic_alias);
+    if (!limits->wildcard_subscription)
+        SAY(PROPERTY_WILDCARD_SUBSCRIPTION_AVAILABLE, wildcard_subscription_available, 0);
+    SAY(PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE, shared_subscription_available, 0);
+    if (connection->keep_alive_s != connect->keep_alive_s)
+        SAY(PROPERTY_SERVER_KEEP_ALIVE, server_keep_alive, connection->keep_alive_s);
+#undef SAY
+}
+
+static void connecting_free(struct connection *connection)
+{
+    struct connecting *connecting = connection->connecting;
+    connection->connecting = NULL;
+    free(connecting);
+}
+
+/* The session is here and whole: the will, CONNACK, and the client is served. */
+static void finish(struct connecting *connecting)
+{
+    struct connection *connection = connecting->connection;
+    const struct mqtt_connect *connect = &connecting->connect;
+    struct session *session = connecting->session;
+    session->version = connection->version;
+    session_set_expiry(session, wanted_expiry_s(connection, connect));
+    if (connect->has_will) {
+        enum status status = session_will_set(session, connect);
+        if (status != STATUS_OK) {
+            refuse(connection, MQTT_QUOTA_EXCEEDED, "no room for its will: raise bus.will_table");
+            return;
+        }
+    }
+    connection->keep_alive_s = keep_alive_s(connection->worker, connect);
+    connection->receive_maximum = connect->properties.receive_maximum;
+    connection->maximum_packet_size = connect->properties.maximum_packet_size;
+    connection_enter(connection, CONNECTION_ACTIVE);
+    connection->read_us = connection->worker->now_us;
+    struct mqtt_properties properties;
+    if (connection->version == MQTT_5_0)
+        fill_connack(connection, connecting, &properties);
+    bool present = connecting->session_present && connection->version != MQTT_3_1;
+    send_connack(connection, present, 0, connection->version == MQTT_5_0 ? &properties : NULL);
+    log_info("%s: client %.*s connected (MQTT %s, %s, keep alive %u s%s)", connection_peer(connection),
+        (int)session->client_id_size, session->client_id,
+        connection->version == MQTT_5_0 ? "5.0" : (connection->version == MQTT_3_1_1 ? "3.1.1" : "3.1"),
+        connecting->session_present ? "session present" : "new session", (unsigned)connection->keep_alive_s,
+        connect->has_will ? ", will" : "");
+    session->connecting = NULL;
+    connecting->session = NULL;
+    connecting_free(connection);
+    connection_identity_free(&connection->identity);
+    session_connected(session, connection);
+    connection_release(connection, HOLD_CLAIM);
+}
+
+/* Its session
+ * -------------------------------------------------------------------------------------------------- */
+
+static void on_routes_settled(struct routes_waiter *waiter, uint64_t silent)
+{
+    struct connecting *connecting = list_entry(waiter, struct connecting, routes);
+    if (silent != 0)
+        log_warning("client %.*s: CONNACK went out without an answer from workers 0x%llx within 1 s",
+            (int)connecting->client_id.size, (const char *)connecting->client_id.data,
+            (unsigned long long)silent);
+    finish(connecting);
+}
+
+static void finish_when_routed(struct connecting *connecting)
+{
+    if (routes_wait(connecting->connection->worker->routes, &connecting->routes))
+        finish(connecting);
+}
+
+static void attach(struct connecting *connecting, struct session *session)
+{
+    connecting->session = session;
+    session->connecting = connecting;
+    session->queueing = true;
+}
+
+/* Ends the connection that has the session now, or is about to, and lets the session go on or end as the new
+ * CONNECT says. */
+static struct session *take_over_here(
+    struct worker *worker, struct connecting *connecting, struct session *session)
+{
+    session->stamp = connecting->claim.stamp; /* before the old connection ends: its release must not count */
+    if (session->connection != NULL) {
+        worker->counters->sessions_taken_over++;
+        connection_close(session->connection, MQTT_SESSION_TAKEN_OVER, "its client connected again");
+        session = session_find(worker, connecting->client_id);
+    } else if (session->connecting != NULL) {
+        refuse(
+            session->connecting->connection, MQTT_SERVER_BUSY, "the same client connected again meanwhile");
+        session = session_find(worker, connecting->client_id);
+    }
+    if (session == NULL || !connecting->connect.clean_start) {
+        if (session != NULL)
+            session_will_clear(session); /* delayed, and the client is back [MQTT-3.1.3-9] */
+        return session;
+    }
+    session_will_now(session);
+    session_discard(&session);
+    return NULL;
+}
+
+/* A session of the client that another worker has claimed away but not yet asked for. */
+static bool park(struct worker *worker, struct connecting *connecting, struct session *session)
+{
+    if (session->connection != NULL)
+        connection_close(session->connection, MQTT_SESSION_TAKEN_OVER, "its client connected again");
+    else if (session->connecting != NULL)
+        refuse(
+            session->connecting->connection, MQTT_SERVER_BUSY, "the same client connected again meanwhile");
+    session = session_find(worker, connecting->client_id);
+    if (session == NULL)
+        return true;
+    if (connecting->connect.clean_start) {
+        session_will_now(session);
+        session_discard(&session);
+        return true;
+    }
+    session_will_clear(session);
+    session_unregister(session);
+    timer_wheel_cancel(&worker->wheel, &session->timer);
+    session->move_out = session_move_park(
+        worker->moves, session, connecting->client_id, connecting->claim.stamp, connecting->claim.previous);
+    if (session->move_out != NULL)
+        return true;
+    session_discard(&session);
+    return false;
+}
+
+static bool make_session(struct connecting *connecting)
+{
+    struct connection *connection = connecting->connection;
+    struct session *session =
+        session_new(connection->worker, connecting->client_id, connection->version, connecting->claim.stamp);
+    if (session == NULL) {
+        claims_release(connection->worker->claims, connecting->client_id, connecting->claim.stamp);
+        refuse(connection, MQTT_SERVER_BUSY, "out of memory");
+        return false;
+    }
+    attach(connecting, session);
+    return true;
+}
+
+/* Another worker has the session. */
+static void move_here(struct worker *worker, struct connecting *connecting)
+{
+    struct claim *claim = &connecting->claim;
+    struct session *stale = session_find(worker, connecting->client_id);
+    if (stale != NULL && !park(worker, connecting, stale)) {
+        refuse(connecting->connection, MQTT_SERVER_BUSY, "out of memory");
+        return;
+    }
+    if (!make_session(connecting))
+        return;
+    if (connecting->connect.clean_start) {
+        session_move_discard(worker->moves, connecting->client_id, claim->stamp, claim->previous);
+        finish(connecting);
+        return;
+    }
+    struct session *session = connecting->session;
+    session->move_in =
+        session_move_in(worker->moves, session, connecting->client_id, claim->stamp, claim->previous,
+            claim->begun_us + (uint64_t)worker->config->session.claim_timeout_ms * 1000, false, NULL);
+    if (session->move_in == NULL)
+        finish(connecting);
+}
+
+void connect_moved(struct session *session, enum session_move_outcome outcome)
+{
+    struct connecting *connecting = session->connecting;
+    if (connecting == NULL)
+        return;
+    connecting->session_present = outcome == SESSION_MOVE_FOUND;
+    if (outcome == SESSION_MOVE_SILENT)
+        log_warning(
+            "client %.*s: worker %u, which has its session, did not answer in time: it gets a new one",
+            (int)session->client_id_size, session->client_id, connecting->claim.previous);
+    finish_when_routed(connecting);
+}
+
+static void claim_settled(struct connecting *connecting)
+{
+    struct connection *connection = connecting->connection;
+    struct worker *worker = connection->worker;
+    const struct claim *claim = &connecting->claim;
+    if (claim->outcome == CLAIM_SUPERSEDED) {
+        refuse(connection, MQTT_SERVER_BUSY, "the same client connected elsewhere meanwhile");
+        return;
+    }
+    if (claim->outcome == CLAIM_UNANSWERED)
+        log_warning("client %.*s: its registrar did not answer in time", (int)connecting->client_id.size,
+            (const char *)connecting->client_id.data);
+    if (claim->outcome == CLAIM_GRANTED && claim->previous < BUS_PEERS_MAX &&
+        claim->previous != bus_self(worker->bus)) {
+        move_here(worker, connecting);
+        return;
+    }
+    struct session *session = session_find(worker, connecting->client_id);
+    if (session != NULL)
+        session = take_over_here(worker, connecting, session);
+    connecting->session_present = session != NULL;
+    if (session != NULL)
+        attach(connecting, session);
+    else if (!make_session(connecting))
+        return;
+    finish(connecting);
+}
+
+static void on_claim_answered(struct claim *claim)
+{
+    claim_settled(list_entry(claim, struct connecting, claim));
+}
+
+/* Hooks of claims.h
+ * --------------------------------------------------------------------------------------------- */
+
+void connect_superseded(void *context, struct bytes client_id, uint64_t stamp, unsigned owner)
+{
+    struct worker *worker = context;
+    struct session *session = session_find(worker, client_id);
+    if (session == NULL || session->stamp >= stamp)
+        return;
+    log_debug("client %.*s: worker %u has it now", (int)client_id.size, (const char *)client_id.data, owner);
+    if (session->connection != NULL) {
+        worker->counters->sessions_taken_over++;
+        connection_close(
+            session->connection, MQTT_SESSION_TAKEN_OVER, "its client connected again at another worker");
+    } else if (session->connecting != NULL) {
+        refuse(session->connecting->connection, MQTT_SERVER_BUSY,
+            "the same client connected elsewhere meanwhile");
+    }
+}
+
+uint64_t connect_owned(void *context, struct bytes client_id)
+{
+    struct session *session = session_find(context, client_id);
+    return session == NULL ? 0 : session->stamp;
+}
+
+static void report_session(void *report, struct session *session)
+{
+    claims_report_add(report, session_client_id(session), session->stamp);
+}
+
+void connect_report_owned(void *context, struct claims_report *report)
+{
+    session_for_each(context, report_session, report);
+}
+
+bool connect_late(void *context, struct bytes client_id, uint64_t stamp, unsigned previous)
+{
+    struct worker *worker = context;
+    struct session *session = session_find(worker, client_id);
+    if (session == NULL || session->stamp > stamp)
+        return false;
+    session->stamp = stamp;
+    if (previous < BUS_PEERS_MAX && previous != bus_self(worker->bus)) {
+        struct session_move_in *move =
+            session_move_in(worker->moves, session, client_id, stamp, previous, 0, true, session->move_in);
+        if (session->move_in == NULL)
+            session->move_in = move;
+    }
+    return true;
+}
+
+/* CONNECT
+ * ------------------------------------------------------------------------------------------------------- */
+
+void connect_abandon(struct connection *connection)
+{
+    struct connecting *connecting = connection->connecting;
+    if (connecting == NULL)
+        return;
+    struct worker *worker = connection->worker;
+    claims_cancel(worker->claims, &connecting->claim);
+    routes_wait_cancel(&connecting->routes);
+    struct session *session = connecting->session;
+    connecting->session = NULL;
+    connecting_free(connection);
+    if (session == NULL)
+        return;
+    /* What it has got by now is as good as a session whose client is gone again. */
+    session->connecting = NULL;
+    session->queueing = false;
+    session_disconnected(session, true);
+}
+
+void connect_received(struct connection *connection, struct bytes body)
+{
+    struct mqtt_connect first;
+    struct mqtt_fault fault;
+    memset(&first, 0, sizeof first);
+    enum status status = mqtt_decode_connect(body, &first, &fault);
+    connection->version = (uint8_t)(first.version == 0 ? MQTT_3_1_1 : first.version);
+    if (status != STATUS_OK) {
+        refuse_undecodable(connection, &first, &fault);
+        return;
+    }
+    struct connecting *connecting = calloc(1, sizeof *connecting + body.size);
+    if (connecting == NULL) {
+        refuse(connection, MQTT_SERVER_BUSY, "out of memory");
+        return;
+    }
+    connection->connecting = connecting;
+    connecting->connection = connection;
+    memcpy(connecting->body, body.data, body.size);
+    status = mqtt_decode_connect(bytes_of(connecting->body, body.size), &connecting->connect, &fault);
+    assert(status == STATUS_OK);
+    list_init(&connecting->claim.link);
+    list_init(&connecting->routes.link);
+    connecting->claim.answered = on_claim_answered;
+    connecting->routes.settled = on_routes_settled;
+    connection->problem_information = first.properties.request_problem_information != 0;
+    connection_enter(connection, CONNECTION_CLAIMING);
+    connection_hold(connection, HOLD_CLAIM);
+    if (!choose_client_id(connection, connecting) || !may_connect(connection, &connecting->connect) ||
+        !will_allowed(connection, &connecting->connect))
+        return;
+    connecting->claim.client_id = connecting->client_id;
+    if (claims_claim(connection->worker->claims, &connecting->claim))
+        claim_settled(connecting);
+}

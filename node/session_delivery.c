@@ -1,0 +1,377 @@
+/*
+ * Publications out to a session's client: encode into the connection's output, keep what must be
+ * acknowledged, queue what cannot go now, drop by the stated limits and count it. Worker process. Hot path:
+ * QoS 0 to a connected client makes no object and no allocation.
+ */
+#include "node/connection.h"
+#include "node/session.h"
+#include "node/worker_context.h"
+
+#include "shared/clock.h"
+#include "shared/log.h"
+#include "shared/mqtt_encode.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/* Payloads above this are written from the publication itself; below, a copy is cheaper than another iovec.
+ */
+#define OUTPUT_COPY_MAX 8192
+
+/* Encoding
+ * ---------------------------------------------------------------------------------------------------- */
+
+/* Seconds left of the Message Expiry Interval, at least 1 [MQTT-3.3.2-6]. False: it has passed. */
+static bool expiry_left(const struct publication_meta *meta, uint32_t *ret_seconds)
+{
+    uint64_t now_ms = clock_real_us() / 1000;
+    if (now_ms >= meta->expires_ms)
+        return false;
+    *ret_seconds = (uint32_t)((meta->expires_ms - now_ms + 999) / 1000);
+    return true;
+}
+
+static void fill_publish(const struct session *session, const struct publication_view *view, uint8_t qos,
+    bool retain, struct mqtt_publish_out *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    ret->version = (enum mqtt_version)session->version;
+    ret->qos = qos;
+    ret->retain = retain;
+    ret->topic = view->topic;
+    ret->properties = view->properties;
+    ret->payload = view->payload;
+}
+
+/* Puts an encoded PUBLISH into the output; a large payload goes by reference to `object`. False: no memory.
+ */
+static bool put_publish(struct connection *connection, const struct mqtt_publish_out *publish, size_t size,
+    struct publication *object)
+{
+    if (publish->payload.size <= OUTPUT_COPY_MAX || object == NULL) {
+        uint8_t *to = connection_reserve(connection, size);
+        if (to == NULL)
+            return false;
+        mqtt_encode_publish(to, publish, NULL);
+        return true;
+    }
+    size_t head_size = size - publish->payload.size;
+    uint8_t *to = connection_reserve(connection, head_size);
+    if (to == NULL)
+        return false;
+    mqtt_encode_publish_head(to, publish, NULL);
+    if (connection_append_payload(connection, object) == STATUS_OK)
+        return true;
+    connection_unreserve(connection, head_size);
+    return false;
+}
+
+/* The shared encoding of this version, QoS and RETAIN; made when the first receiver of its kind comes. */
+static bool put_shared(struct session *session, struct encoded_publish *encoded,
+    const struct mqtt_publish_out *publish, size_t size)
+{
+    struct worker *worker = session->worker;
+    unsigned kind =
+        (publish->version == MQTT_5_0 ? 6u : 0u) + publish->qos * 2u + (publish->retain ? 1u : 0u);
+    if (encoded->variants[kind].size == 0) {
+        size_t offset = 0;
+        encoded->variants[kind].bytes = worker->encode_scratch + worker->encode_used;
+        encoded->variants[kind].size =
+            (uint32_t)mqtt_encode_publish(encoded->variants[kind].bytes, publish, &offset);
+        encoded->variants[kind].packet_id_offset = (uint32_t)offset;
+        worker->encode_used += encoded->variants[kind].size;
+    }
+    uint8_t *to = connection_reserve(session->connection, size);
+    if (to == NULL)
+        return false;
+    memcpy(to, encoded->variants[kind].bytes, size);
+    if (publish->qos > 0)
+        put_u16_be(to + encoded->variants[kind].packet_id_offset, publish->packet_id);
+    return true;
+}
+
+/* Writes one PUBLISH. False: it cannot be sent (expired, too large, no memory) and was counted as dropped. */
+static bool send_publish(
+    struct session *session, const struct delivery_request *request, uint16_t packet_id, bool dup)
+{
+    struct connection *connection = session->connection;
+    struct counters *counters = session->worker->counters;
+    struct mqtt_publish_out publish;
+    fill_publish(session, request->view, request->qos, request->retain, &publish);
+    publish.packet_id = packet_id;
+    publish.dup = dup;
+    bool plain = !dup;
+    if (session->version == MQTT_5_0 && (request->identifier != 0 || request->identifier_count > 0)) {
+        publish.subscription_identifiers =
+            request->identifier != 0 ? &request->identifier : request->identifiers;
+        publish.subscription_identifier_count = request->identifier != 0 ? 1 : request->identifier_count;
+        plain = false;
+    }
+    if (request->view->meta.expires_ms != 0) {
+        if (!expiry_left(&request->view->meta, &publish.message_expiry_s)) {
+            counters->dropped_expired++;
+            return false;
+        }
+        publish.has_message_expiry = true;
+    }
+    size_t size = mqtt_publish_size(&publish);
+    if (size > connection->maximum_packet_size) { /* [MQTT-3.1.2-24, -25] */
+        counters->dropped_too_large++;
+        return false;
+    }
+    bool put =
+        plain && request->encoded != NULL && size <= ENCODED_MAX
+            ? put_shared(session, request->encoded, &publish, size)
+            : put_publish(connection, &publish, size, request->object == NULL ? NULL : *request->object);
+    if (!put) {
+        counters->dropped_qos0_output++;
+        return false;
+    }
+    counters->publish_sent++;
+    counters->packets_sent++;
+    return true;
+}
+
+/* Objects and queue
+ * ------------------------------------------------------------------------------------------- */
+
+static struct publication *object_of(const struct delivery_request *request)
+{
+    if (*request->object == NULL)
+        *request->object = publication_new(request->view);
+    return *request->object;
+}
+
+/* What must be kept of a request, with a reference of its own. */
+static bool keep(const struct delivery_request *request, struct delivery *ret)
+{
+    struct publication *object = object_of(request);
+    if (object == NULL)
+        return false;
+    uint32_t *identifiers = NULL;
+    if (request->identifier_count > 1) {
+        identifiers = malloc((request->identifier_count + 1) * sizeof *identifiers);
+        if (identifiers == NULL)
+            return false;
+        identifiers[0] = request->identifier_count;
+        memcpy(identifiers + 1, request->identifiers, request->identifier_count * sizeof *identifiers);
+    }
+    *ret = (struct delivery){.publication = publication_ref(object),
+        .identifiers = identifiers,
+        .identifier = request->identifier_count > 1 ? 0 : request->identifier,
+        .qos = request->qos,
+        .retain = request->retain};
+    return true;
+}
+
+void session_enqueue(struct session *session, const struct delivery_request *request)
+{
+    const struct config_mqtt *limits = &session->worker->config->mqtt;
+    struct counters *counters = session->worker->counters;
+    struct delivery delivery;
+    if (session->queue.count >= limits->max_queued_messages ||
+        session->queue.bytes >= limits->max_queued_bytes || !keep(request, &delivery)) {
+        session->dropped++;
+        counters->dropped_queue_full++;
+        return;
+    }
+    if (delivery_queue_push(&session->queue, &delivery) != STATUS_OK) {
+        delivery_clear(&delivery);
+        session->dropped++;
+        counters->dropped_queue_full++;
+    }
+}
+
+static bool output_has_room(const struct session *session)
+{
+    return connection_waiting(session->connection) < session->worker->config->mqtt.max_output_buffer;
+}
+
+/* QoS 1 and 2: into the window, then out. False: no memory for it. */
+static bool send_in_window(struct session *session, const struct delivery_request *request)
+{
+    struct delivery delivery;
+    struct delivery *slot = NULL;
+    if (!keep(request, &delivery))
+        return false;
+    if (inflight_add(&session->inflight, &delivery, &slot) != STATUS_OK) {
+        delivery_clear(&delivery);
+        return false;
+    }
+    slot->sent_before = true;
+    if (!send_publish(session, request, slot->packet_id, false))
+        inflight_release(&session->inflight, slot); /* as if it had been delivered [MQTT-3.1.2-25] */
+    return true;
+}
+
+/* A session on its way in or out: what the rules of the move say. True: dealt with. */
+static bool deliver_moving(struct session *session, const struct delivery_request *request)
+{
+    switch (session_move_verdict(session->move_in, session->move_out, request->peer, &request->view->meta)) {
+    case SESSION_MOVE_DELIVER:
+        return false;
+    case SESSION_MOVE_DROP:
+        return true;
+    case SESSION_MOVE_HOLD:
+        break;
+    }
+    uint8_t note[DELIVERY_NOTE_MAX];
+    struct publication *object = object_of(request);
+    if (object == NULL)
+        session->worker->counters->dropped_queue_full++;
+    else
+        session_move_hold(
+            session->move_in, request->peer, object, bytes_of(note, session_note_encode(request, note)));
+    return true;
+}
+
+void session_deliver(struct session *session, const struct delivery_request *request)
+{
+    if ((session->move_in != NULL || session->move_out != NULL) && deliver_moving(session, request))
+        return;
+    bool connected = session->connection != NULL && !session->queueing;
+    if (request->qos == 0) {
+        if (connected && output_has_room(session)) {
+            if (request->view->payload.size > OUTPUT_COPY_MAX)
+                (void)object_of(request); /* without it the payload is copied */
+            (void)send_publish(session, request, 0, false);
+        } else if (connected) {
+            session->worker->counters->dropped_qos0_output++;
+        } else if (session->queueing || session->move_out != NULL) {
+            session_enqueue(
+                session, request); /* on its way in or out: it is connected as the client sees it */
+        }
+        return;
+    }
+    if (connected && session->queue.count == 0 && output_has_room(session) &&
+        inflight_has_room(&session->inflight, session->inflight_limit) && send_in_window(session, request))
+        return;
+    session_enqueue(session, request);
+}
+
+/* From the queue and the window
+ * ------------------------------------------------------------------------------- */
+
+/* A request that stands for a kept delivery; borrows from it. */
+static void request_of(const struct delivery *delivery, struct publication_view *view,
+    struct publication **object, struct delivery_request *ret)
+{
+    *view = publication_view(delivery->publication);
+    *object = delivery->publication;
+    *ret = (struct delivery_request){.view = view,
+        .object = object,
+        .qos = delivery->qos,
+        .retain = delivery->retain,
+        .identifier = delivery->identifier,
+        .identifiers = delivery->identifiers == NULL ? NULL : delivery->identifiers + 1,
+        .identifier_count = delivery->identifiers == NULL ? 0 : delivery->identifiers[0]};
+}
+
+void session_pump(struct session *session)
+{
+    if (session->connection == NULL || session->queueing)
+        return;
+    struct delivery *first;
+    while ((first = delivery_queue_first(&session->queue)) != NULL && output_has_room(session)) {
+        struct publication_view view;
+        struct publication *object;
+        struct delivery_request request;
+        if (first->qos > 0 && !inflight_has_room(&session->inflight, session->inflight_limit))
+            return;
+        struct delivery delivery = *first;
+        delivery_queue_pop(&session->queue);
+        struct delivery *slot = NULL;
+        if (delivery.qos > 0 && inflight_add(&session->inflight, &delivery, &slot) != STATUS_OK) {
+            session->worker->counters->dropped_queue_full++;
+            delivery_clear(&delivery);
+            continue;
+        }
+        request_of(&delivery, &view, &object, &request);
+        bool sent = send_publish(session, &request, slot == NULL ? 0 : slot->packet_id, false);
+        if (slot == NULL)
+            delivery_clear(&delivery);
+        else if (sent)
+            slot->sent_before = true;
+        else
+            inflight_release(&session->inflight, slot);
+    }
+}
+
+static void send_pubrel(struct session *session, uint16_t packet_id, enum mqtt_reason reason)
+{
+    uint8_t *to = connection_reserve(session->connection, 8);
+    if (to == NULL)
+        return; /* the client or a reconnect will ask again */
+    size_t size =
+        mqtt_encode_acknowledgement(to, (enum mqtt_version)session->version, MQTT_PUBREL, packet_id, reason);
+    connection_unreserve(session->connection, 8 - size);
+    session->worker->counters->packets_sent++;
+}
+
+void session_resend(struct session *session)
+{
+    for (uint32_t i = 0; i < session->inflight.span; i++) {
+        struct delivery *slot = inflight_at(&session->inflight, i);
+        if (slot->state == DELIVERY_RELEASED)
+            send_pubrel(session, slot->packet_id, MQTT_SUCCESS);
+        if (slot->state != DELIVERY_PUBLISHED)
+            continue;
+        struct publication_view view;
+        struct publication *object;
+        struct delivery_request request;
+        request_of(slot, &view, &object, &request);
+        if (send_publish(session, &request, slot->packet_id, slot->sent_before)) {
+            slot->sent_before = true;
+        } else {
+            /* Dropped for good; a hole at the front moves the window, so look at this place again. */
+            uint32_t span = session->inflight.span;
+            inflight_release(&session->inflight, slot);
+            i -= span - session->inflight.span;
+        }
+    }
+}
+
+/* The client's acknowledgements
+ * ------------------------------------------------------------------------------- */
+
+static bool misplaced(struct session *session, const char *text)
+{
+    session->worker->counters->protocol_errors++;
+    connection_close(session->connection, MQTT_PROTOCOL_ERROR, text);
+    return false;
+}
+
+static void on_pubrec(
+    struct session *session, struct delivery *slot, const struct mqtt_acknowledgement *received)
+{
+    if (slot == NULL) {
+        send_pubrel(session, received->packet_id, MQTT_PACKET_IDENTIFIER_NOT_FOUND);
+    } else if ((unsigned)received->reason >= 0x80) {
+        inflight_release(&session->inflight, slot); /* [MQTT-4.3.3-4] */
+    } else {
+        publication_unref(&slot->publication);
+        free(slot->identifiers);
+        slot->identifiers = NULL;
+        slot->state = DELIVERY_RELEASED;
+        send_pubrel(session, slot->packet_id, MQTT_SUCCESS);
+    }
+}
+
+bool session_on_acknowledgement(
+    struct session *session, uint8_t type, const struct mqtt_acknowledgement *received)
+{
+    struct delivery *slot = inflight_find(&session->inflight, received->packet_id);
+    if (type == MQTT_PUBREC) {
+        if (slot != NULL && slot->qos != 2)
+            return misplaced(session, "PUBREC for a QoS 1 publication");
+        on_pubrec(session, slot, received);
+    } else if (slot != NULL) { /* an unknown one is late or doubled: nothing to do */
+        if (slot->qos != (type == MQTT_PUBACK ? 1 : 2))
+            return misplaced(session, "acknowledgement of the wrong kind for its QoS");
+        if (type == MQTT_PUBACK || slot->state == DELIVERY_RELEASED)
+            inflight_release(&session->inflight, slot);
+    }
+    if (session->queue.count > 0)
+        session_pump(session);
+    return true;
+}

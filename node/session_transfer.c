@@ -1,0 +1,399 @@
+/*
+ * A session in bytes, and the engine's side of a move between workers (cluster/session_move.h): how it
+ * leaves, how it comes in, and what becomes of it at the end. Worker process. What comes from the bus is
+ * checked like anything from outside: a malformed state is refused as a whole.
+ */
+#include "node/connection.h"
+#include "node/session.h"
+#include "node/worker_context.h"
+
+#include "shared/log.h"
+#include "shared/topic_name.h"
+
+#include <stdlib.h>
+
+#define STATE_VERSION 1
+
+/* Notes on deliveries
+ * ------------------------------------------------------------------------------------------ */
+
+static size_t note_put(uint8_t *to, uint8_t qos, bool retain, const uint32_t *identifiers, uint32_t count)
+{
+    if (count > 64)
+        count = 64;
+    to[0] = qos;
+    to[1] = retain;
+    to[2] = (uint8_t)count;
+    for (uint32_t i = 0; i < count; i++)
+        put_u32_le(to + 3 + 4 * i, identifiers[i]);
+    return 3 + 4 * (size_t)count;
+}
+
+size_t session_note_encode(const struct delivery_request *request, uint8_t to[DELIVERY_NOTE_MAX])
+{
+    if (request->identifier != 0)
+        return note_put(to, request->qos, request->retain, &request->identifier, 1);
+    return note_put(to, request->qos, request->retain, request->identifiers, request->identifier_count);
+}
+
+size_t session_note_of(const struct delivery *delivery, uint8_t to[DELIVERY_NOTE_MAX])
+{
+    if (delivery->identifiers != NULL)
+        return note_put(
+            to, delivery->qos, delivery->retain, delivery->identifiers + 1, delivery->identifiers[0]);
+    return note_put(to, delivery->qos, delivery->retain, &delivery->identifier, delivery->identifier != 0);
+}
+
+enum status session_note_decode(struct bytes note, struct delivery_request *request, uint32_t *identifiers)
+{
+    if (note.size < 3 || note.data[0] > 2 || note.data[2] > 64 || note.size != 3 + 4 * (size_t)note.data[2])
+        return STATUS_PROTOCOL;
+    request->qos = note.data[0];
+    request->retain = note.data[1] != 0;
+    request->identifier_count = note.data[2];
+    for (uint32_t i = 0; i < request->identifier_count; i++)
+        identifiers[i] = get_u32_le(note.data + 3 + 4 * i);
+    request->identifiers = identifiers;
+    request->identifier = request->identifier_count == 1 ? identifiers[0] : 0;
+    if (request->identifier_count == 1)
+        request->identifier_count = 0;
+    return STATUS_OK;
+}
+
+/* Out
+ * ----------------------------------------------------------------------------------------------------------
+ */
+
+static void write_subscription(struct session_move_writer *writer, const struct subscription *subscription)
+{
+    char text[65536];
+    size_t size = topic_filter_text(subscription->filter, text, sizeof text);
+    session_move_write_u16(writer, (uint16_t)size);
+    session_move_write(writer, bytes_of(text, size));
+    session_move_write_u8(writer, subscription->qos);
+    session_move_write_u8(writer, (uint8_t)(subscription->no_local | subscription->retain_as_published << 1 |
+                                            subscription->retain_handling << 2));
+    session_move_write_u32(writer, subscription->identifier);
+}
+
+static void write_inflight(struct session_move_writer *writer, const struct delivery *slot)
+{
+    uint8_t note[DELIVERY_NOTE_MAX];
+    size_t note_size = session_note_of(slot, note);
+    session_move_write_u16(writer, slot->packet_id);
+    session_move_write_u8(writer, slot->state);
+    session_move_write_u8(writer, slot->sent_before);
+    session_move_write_u16(writer, (uint16_t)note_size);
+    session_move_write(writer, bytes_of(note, note_size));
+    if (slot->state != DELIVERY_PUBLISHED)
+        return;
+    struct publication_view view = publication_view(slot->publication);
+    size_t size = acceptance_encoded_size(&view);
+    session_move_write_u32(writer, (uint32_t)size);
+    uint8_t *encoded = malloc(size);
+    if (encoded == NULL) {
+        writer->failed = true;
+        return;
+    }
+    acceptance_encode(encoded, &view);
+    session_move_write(writer, bytes_of(encoded, size));
+    free(encoded);
+}
+
+static enum status export_state(
+    void *context, void *session_pointer, bool again, struct session_move_writer *writer)
+{
+    (void)context;
+    struct session *session = session_pointer;
+    session_move_write_u8(writer, STATE_VERSION);
+    session_move_write_u32(writer, session->expiry_s);
+    session_move_write_u32(writer, session->subscription_count);
+    list_for_each(&session->subscriptions, element, following)
+    {
+        write_subscription(writer, &list_entry(element, struct session_subscription, siblings)->subscription);
+    }
+    session_move_write_u32(writer, again ? 0 : session->awaiting.count);
+    for (uint32_t i = 0; !again && i < session->awaiting.count; i++)
+        session_move_write_u16(writer, session->awaiting.packet_ids[i]);
+    session_move_write_u16(writer, session->inflight.next_id);
+    session_move_write_u32(writer, again ? 0 : session->inflight.count);
+    for (uint32_t i = 0; !again && i < session->inflight.span; i++) {
+        const struct delivery *slot = inflight_at(&session->inflight, i);
+        if (slot->state != DELIVERY_FREE)
+            write_inflight(writer, slot);
+    }
+    return writer->failed ? STATUS_NO_MEMORY : STATUS_OK;
+}
+
+static void *take_out(
+    void *context, struct bytes client_id, uint64_t stamp, bool discard, struct session_move_out *out)
+{
+    struct worker *worker = context;
+    struct session *session = session_find(worker, client_id);
+    if (session == NULL || session->stamp > stamp)
+        return NULL;
+    if (session->connection != NULL) {
+        worker->counters->sessions_taken_over++;
+        connection_close(
+            session->connection, MQTT_SESSION_TAKEN_OVER, "its client connected again at another worker");
+        session = session_find(worker, client_id); /* without expiry it has ended with its connection */
+        if (session == NULL)
+            return NULL;
+    }
+    if (discard) {
+        session_will_now(session); /* the session ends [MQTT-3.1.2-8] */
+        session_discard(&session);
+        return NULL;
+    }
+    session_will_clear(session); /* delayed, and the client is back [MQTT-3.1.3-9] */
+    session_unregister(session);
+    timer_wheel_cancel(&worker->wheel, &session->timer);
+    session->move_out = out;
+    return session;
+}
+
+static struct publication *next_queued(void *context, void *session_pointer, struct bytes *ret_note)
+{
+    (void)context;
+    static uint8_t note[DELIVERY_NOTE_MAX]; /* borrowed by the caller until the next call */
+    struct session *session = session_pointer;
+    struct delivery *first = delivery_queue_first(&session->queue);
+    if (first == NULL)
+        return NULL;
+    *ret_note = bytes_of(note, session_note_of(first, note));
+    struct publication *publication = first->publication;
+    free(first->identifiers);
+    delivery_queue_pop(&session->queue);
+    return publication;
+}
+
+static uint32_t queue_length(void *context, void *session_pointer)
+{
+    (void)context;
+    return ((struct session *)session_pointer)->queue.count;
+}
+
+static void out_done(void *context, void *session_pointer)
+{
+    (void)context;
+    struct session *session = session_pointer;
+    session->move_out = NULL;
+    session_discard(&session);
+}
+
+static void taken_back(void *context, void *session_pointer)
+{
+    struct worker *worker = context;
+    struct session *session = session_pointer;
+    session->move_out = NULL;
+    if (session_find(worker, session_client_id(session)) != NULL) {
+        session_discard(&session);
+        return;
+    }
+    session_register(session);
+    session_disconnected(session, false);
+}
+
+/* In
+ * -----------------------------------------------------------------------------------------------------------
+ */
+
+struct reader {
+    struct bytes rest;
+    bool failed;
+};
+
+static struct bytes read_bytes(struct reader *reader, size_t size)
+{
+    if (reader->failed || reader->rest.size < size) {
+        reader->failed = true;
+        return BYTES_NONE;
+    }
+    struct bytes taken = bytes_of(reader->rest.data, size);
+    reader->rest.data += size;
+    reader->rest.size -= size;
+    return taken;
+}
+
+static uint8_t read_u8(struct reader *reader)
+{
+    struct bytes bytes = read_bytes(reader, 1);
+    return bytes.size == 0 ? 0 : bytes.data[0];
+}
+
+static uint16_t read_u16(struct reader *reader)
+{
+    struct bytes bytes = read_bytes(reader, 2);
+    return bytes.size == 0 ? 0 : get_u16_le(bytes.data);
+}
+
+static uint32_t read_u32(struct reader *reader)
+{
+    struct bytes bytes = read_bytes(reader, 4);
+    return bytes.size == 0 ? 0 : get_u32_le(bytes.data);
+}
+
+/* late: the client was told that there is no session, so it gets what was queued for it but no old
+ * subscriptions. */
+static void import_subscription(struct session *session, struct reader *reader, bool late)
+{
+    uint16_t size = read_u16(reader);
+    struct mqtt_subscribe_filter filter = {.filter = read_bytes(reader, size)};
+    filter.qos = read_u8(reader);
+    uint8_t flags = read_u8(reader);
+    uint32_t identifier = read_u32(reader);
+    filter.no_local = flags & 1;
+    filter.retain_as_published = flags & 2;
+    filter.retain_handling = flags >> 2;
+    if (reader->failed || filter.qos > 2 || !topic_filter_valid(filter.filter)) {
+        reader->failed = true;
+        return;
+    }
+    if (late)
+        return;
+    struct session_subscription *subscription;
+    bool existed;
+    enum status status = session_subscribe(session, &filter, identifier, &subscription, &existed);
+    if (status != STATUS_OK)
+        log_error("client %.*s: a subscription was lost while its session moved: %s",
+            (int)session->client_id_size, session->client_id, status_text(status));
+}
+
+/* One in flight. late: the client is served already, so what was in flight is queued again under new packet
+   identifiers; what only waits for PUBCOMP is over. */
+static void import_inflight(struct session *session, struct reader *reader, bool late)
+{
+    struct delivery delivery = {.packet_id = read_u16(reader)};
+    delivery.state = read_u8(reader);
+    delivery.sent_before = read_u8(reader) != 0;
+    uint16_t note_size = read_u16(reader);
+    struct bytes note = read_bytes(reader, note_size);
+    struct publication *object = NULL;
+    struct publication_view view;
+    struct delivery_request request = {.view = &view, .object = &object};
+    uint32_t identifiers[64];
+    if (reader->failed || session_note_decode(note, &request, identifiers) != STATUS_OK) {
+        reader->failed = true;
+        return;
+    }
+    delivery.qos = request.qos;
+    delivery.retain = request.retain;
+    delivery.identifier = request.identifier;
+    if (delivery.state == DELIVERY_RELEASED) {
+        if (!late && inflight_restore(&session->inflight, &delivery) != STATUS_OK)
+            reader->failed = true;
+        return;
+    }
+    uint32_t size = read_u32(reader);
+    struct bytes encoded = read_bytes(reader, size);
+    if (reader->failed || delivery.state != DELIVERY_PUBLISHED ||
+        acceptance_decode(encoded, &view) != STATUS_OK) {
+        reader->failed = true;
+        return;
+    }
+    if (late) {
+        session_enqueue(session, &request);
+    } else {
+        delivery.publication = publication_new(&view);
+        if (delivery.publication == NULL || inflight_restore(&session->inflight, &delivery) != STATUS_OK) {
+            publication_unref(&delivery.publication);
+            reader->failed = true;
+        }
+    }
+    publication_unref(&object);
+}
+
+static enum status import_state(void *context, void *session_pointer, struct bytes state, bool late)
+{
+    struct worker *worker = context;
+    struct session *session = session_pointer;
+    struct reader reader = {.rest = state};
+    if (read_u8(&reader) != STATE_VERSION)
+        return STATUS_PROTOCOL;
+    uint32_t expiry_s = read_u32(&reader);
+    if (!late)
+        session_set_expiry(session, expiry_s);
+    uint32_t count = read_u32(&reader);
+    for (uint32_t i = 0; i < count && !reader.failed; i++)
+        import_subscription(session, &reader, late);
+    count = read_u32(&reader);
+    for (uint32_t i = 0; i < count && !reader.failed; i++) {
+        uint16_t packet_id = read_u16(&reader);
+        if (!reader.failed && !awaiting_has(&session->awaiting, packet_id) &&
+            awaiting_add(&session->awaiting, packet_id) != STATUS_OK)
+            reader.failed = true;
+    }
+    uint16_t next_id = read_u16(&reader);
+    count = read_u32(&reader);
+    for (uint32_t i = 0; i < count && !reader.failed; i++)
+        import_inflight(session, &reader, late);
+    if (reader.failed)
+        return STATUS_PROTOCOL;
+    if (!late && session->inflight.span == 0 && next_id != 0)
+        session->inflight.next_id = next_id;
+    worker->counters->sessions_moved_in++;
+    return STATUS_OK;
+}
+
+static void answered(void *context, void *session, enum session_move_outcome outcome)
+{
+    (void)context;
+    connect_moved(session, outcome);
+}
+
+/* Behind what is there, and on to the client if it is served already. */
+static void enqueue(struct session *session, const struct publication_view *view, struct publication **object,
+    struct bytes note)
+{
+    uint32_t identifiers[64];
+    struct delivery_request request = {.view = view, .object = object};
+    if (session_note_decode(note, &request, identifiers) != STATUS_OK)
+        return;
+    session_enqueue(session, &request);
+    session_pump(session);
+}
+
+static void forwarded(void *context, void *session, const struct publication_view *view, struct bytes note)
+{
+    (void)context;
+    struct publication *object = NULL;
+    enqueue(session, view, &object, note);
+    publication_unref(&object);
+}
+
+static void release_held(void *context, void *session, struct publication *publication, struct bytes note)
+{
+    (void)context;
+    struct publication_view view = publication_view(publication);
+    struct publication *object = publication; /* enqueue takes a reference of its own */
+    enqueue(session, &view, &object, note);
+}
+
+static void held_dropped(void *context, void *session_pointer, const struct publication_view *view)
+{
+    (void)view;
+    struct worker *worker = context;
+    ((struct session *)session_pointer)->dropped++;
+    worker->counters->dropped_queue_full++;
+}
+
+static void in_done(void *context, void *session, struct session_move_in *next)
+{
+    (void)context;
+    ((struct session *)session)->move_in = next;
+}
+
+const struct session_moves_ops session_transfer_ops = {
+    .take_out = take_out,
+    .export_state = export_state,
+    .next = next_queued,
+    .queue_length = queue_length,
+    .out_done = out_done,
+    .taken_back = taken_back,
+    .import_state = import_state,
+    .answered = answered,
+    .forwarded = forwarded,
+    .release = release_held,
+    .held_dropped = held_dropped,
+    .in_done = in_done,
+};

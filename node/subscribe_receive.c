@@ -1,0 +1,188 @@
+/*
+ * SUBSCRIBE and UNSUBSCRIBE from a client. SUBACK goes out when every live worker has the routes: from then
+ * on whatever is published anywhere on the node arrives [MQTT 3.8, 3.9, 3.10]. Worker process.
+ */
+#include "node/connection.h"
+#include "node/session.h"
+#include "node/worker_context.h"
+
+#include "shared/log.h"
+#include "shared/mqtt_decode.h"
+#include "shared/mqtt_encode.h"
+#include "shared/topic_name.h"
+
+#include <stdlib.h>
+
+/* One SUBSCRIBE whose SUBACK is due when the routes are settled. */
+struct pending_suback {
+    struct list lists; /* on connection->subacks */
+    struct connection *connection;
+    struct routes_waiter routes;
+    uint16_t packet_id;
+    uint32_t count;
+    struct {
+        struct topic_filter *filter; /* whose retained messages are due; found again by it; NULL: none */
+        uint8_t reason;
+    } results[];
+};
+
+static bool fail(struct connection *connection, enum mqtt_reason reason, const char *text)
+{
+    connection->worker->counters->protocol_errors++;
+    connection_close(connection, reason, text);
+    return false;
+}
+
+static bool has_wildcard(struct bytes filter)
+{
+    return memchr(filter.data, '+', filter.size) != NULL || memchr(filter.data, '#', filter.size) != NULL;
+}
+
+/* What SUBACK says of one filter; subscribes if it may. */
+static uint8_t subscribe_one(struct session *session, const struct mqtt_subscribe_filter *wanted,
+    uint32_t identifier, struct topic_filter **ret_retained)
+{
+    const struct config_mqtt *limits = &session->worker->config->mqtt;
+    struct bytes group, filter;
+    if (topic_filter_shared(wanted->filter, &group, &filter))
+        return MQTT_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED; /* as CONNACK says */
+    if (!limits->wildcard_subscription && has_wildcard(wanted->filter))
+        return MQTT_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
+    if (topic_levels(wanted->filter) > limits->max_topic_levels)
+        return MQTT_TOPIC_FILTER_INVALID;
+    struct session_subscription *subscription;
+    bool existed = false;
+    enum status status = session_subscribe(session, wanted, identifier, &subscription, &existed);
+    if (status != STATUS_OK)
+        return status == STATUS_LIMIT ? MQTT_QUOTA_EXCEEDED : MQTT_IMPLEMENTATION_SPECIFIC_ERROR;
+    /* [MQTT-3.3.1-9, -10, -11] */
+    if (wanted->retain_handling == 0 || (wanted->retain_handling == 1 && !existed))
+        *ret_retained = subscription->subscription.filter;
+    return subscription->subscription.qos;
+}
+
+static void send_suback(struct pending_suback *pending)
+{
+    struct connection *connection = pending->connection;
+    size_t room = 16 + pending->count;
+    uint8_t *to = connection_reserve(connection, room);
+    uint8_t *reasons = malloc(pending->count);
+    if (to == NULL || reasons == NULL) {
+        free(reasons);
+        connection_drop(connection);
+        return;
+    }
+    for (uint32_t i = 0; i < pending->count; i++)
+        reasons[i] = pending->results[i].reason;
+    size_t size = mqtt_encode_suback(to, (enum mqtt_version)connection->version, MQTT_SUBACK,
+        pending->packet_id, reasons, pending->count, NULL);
+    connection_unreserve(connection, room - size);
+    connection->worker->counters->packets_sent++;
+    free(reasons);
+    for (uint32_t i = 0; i < pending->count; i++) {
+        if (pending->results[i].filter == NULL)
+            continue;
+        struct session_subscription *subscription =
+            session_subscription_find(connection->session, pending->results[i].filter, NULL);
+        if (subscription != NULL)
+            retained_delivery_start(connection->session, subscription);
+    }
+    list_remove(&pending->lists);
+    free(pending);
+}
+
+static void on_routes_settled(struct routes_waiter *waiter, uint64_t silent)
+{
+    struct pending_suback *pending = list_entry(waiter, struct pending_suback, routes);
+    if (silent != 0)
+        log_warning("%s: SUBACK went out without an answer from workers 0x%llx within 1 s",
+            connection_peer(pending->connection), (unsigned long long)silent);
+    send_suback(pending);
+}
+
+bool subscribe_received(struct connection *connection, struct bytes body)
+{
+    struct mqtt_subscribe subscribe;
+    struct mqtt_fault fault;
+    if (mqtt_decode_subscribe((enum mqtt_version)connection->version, body, &subscribe, &fault) != STATUS_OK)
+        return fail(connection, fault.reason, fault.text);
+    struct pending_suback *pending =
+        calloc(1, sizeof *pending + subscribe.count * sizeof pending->results[0]);
+    if (pending == NULL)
+        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
+    pending->connection = connection;
+    pending->packet_id = subscribe.packet_id;
+    list_init(&pending->routes.link);
+    pending->routes.settled = on_routes_settled;
+    struct mqtt_subscribe_filter wanted;
+    struct bytes filters = subscribe.filters;
+    while (mqtt_subscribe_next(&filters, (enum mqtt_version)connection->version, &wanted)) {
+        uint32_t i = pending->count++;
+        pending->results[i].reason = subscribe_one(connection->session, &wanted,
+            subscribe.properties.subscription_identifier, &pending->results[i].filter);
+    }
+    list_append(&connection->subacks, &pending->lists);
+    if (routes_wait(connection->worker->routes, &pending->routes))
+        send_suback(pending);
+    return connection->state == CONNECTION_ACTIVE;
+}
+
+/* A filter's entry may go and come again at the same place: SUBACKs that wait must not find another's. */
+static void forget_filter(struct connection *connection, const struct topic_filter *filter)
+{
+    list_for_each(&connection->subacks, element, following)
+    {
+        struct pending_suback *pending = list_entry(element, struct pending_suback, lists);
+        for (uint32_t i = 0; i < pending->count; i++) {
+            if (pending->results[i].filter == filter)
+                pending->results[i].filter = NULL;
+        }
+    }
+}
+
+bool unsubscribe_received(struct connection *connection, struct bytes body)
+{
+    struct mqtt_unsubscribe unsubscribe;
+    struct mqtt_fault fault;
+    if (mqtt_decode_unsubscribe((enum mqtt_version)connection->version, body, &unsubscribe, &fault) !=
+        STATUS_OK)
+        return fail(connection, fault.reason, fault.text);
+    uint8_t *reasons = malloc(unsubscribe.count);
+    size_t room = 16 + unsubscribe.count;
+    if (reasons == NULL)
+        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
+    struct bytes filters = unsubscribe.filters, filter;
+    uint32_t count = 0;
+    while (mqtt_unsubscribe_next(&filters, &filter)) {
+        const struct topic_filter *entry = topic_index_find(connection->worker->index, filter);
+        if (entry != NULL)
+            forget_filter(connection, entry);
+        reasons[count++] =
+            session_unsubscribe(connection->session, filter) ? MQTT_SUCCESS : MQTT_NO_SUBSCRIPTION_EXISTED;
+    }
+    uint8_t *to = connection_reserve(connection, room);
+    if (to == NULL) {
+        free(reasons);
+        connection_drop(connection);
+        return false;
+    }
+    size_t size = mqtt_encode_suback(to, (enum mqtt_version)connection->version, MQTT_UNSUBACK,
+        unsubscribe.packet_id, reasons, count, NULL);
+    connection_unreserve(connection, room - size);
+    connection->worker->counters->packets_sent++;
+    free(reasons);
+    return true;
+}
+
+void subscribe_abandon(struct connection *connection)
+{
+    list_for_each(&connection->subacks, element, following)
+    {
+        struct pending_suback *pending = list_entry(element, struct pending_suback, lists);
+        routes_wait_cancel(&pending->routes);
+        list_remove(&pending->lists);
+        free(pending);
+    }
+    if (connection->session != NULL)
+        retained_delivery_cancel(connection->worker, connection->session, NULL);
+}

@@ -1,0 +1,433 @@
+/*
+ * The worker process: its start as a checklist, its loop turn, its goodbye. Everything that happens in
+ * between is in the modules that it wires together here.
+ *
+ * A turn: events (bus, then whoever is ready, within a budget) → retained pages → bus_turn_end → flush →
+ * free.
+ */
+#include "node/worker.h"
+#include "node/connection.h"
+#include "node/worker_context.h"
+#include "node/worker_listen.h"
+
+#include "shared/bus_carrier_nanomsg.h"
+#include "shared/clock.h"
+#include "shared/log.h"
+
+#include <malloc.h>
+#include <stdlib.h>
+
+#define TICK_US 50000 /* bus_tick, timer wheel, housekeeping */
+#define POLL_US 1000  /* the same while somebody waits for less than a tick */
+
+/* After so many connections have gone, free memory is given back to the system, once none has come or gone
+   for so long. */
+#define TRIM_CONNECTIONS 500
+#define TRIM_QUIET_US    1000000
+
+#define RETAINED_EXPIRE_BUDGET 2000 /* entries looked at per tick */
+
+/* The loop turn
+ * ------------------------------------------------------------------------------------------------ */
+
+void worker_wake(struct worker *worker)
+{
+    if (worker->awake)
+        return;
+    uint64_t now_us = clock_monotonic_us();
+    if (now_us - worker->now_us > 500000)
+        worker->resumed_us = now_us;
+    worker->now_us = worker->turn_start_us = now_us;
+    worker->turn_bytes = 0;
+    worker->awake = true;
+}
+
+void worker_spend(struct worker *worker, uint32_t bytes)
+{
+    worker->turn_bytes += bytes;
+    if (worker->turn_bytes >= WORKER_TURN_BYTES ||
+        clock_monotonic_us() - worker->turn_start_us >= WORKER_TURN_US)
+        event_base_loopbreak(worker->base);
+}
+
+static void flush(struct worker *worker)
+{
+    while (!list_empty(&worker->dirty))
+        connection_flush(list_entry(worker->dirty.next, struct connection, dirty));
+}
+
+/* Arms a short timer while a full lane or a time-out needs a look sooner than the next tick. */
+static void arm_poll(struct worker *worker)
+{
+    if (worker->poll_armed || !bus_wants_poll(worker->bus))
+        return;
+    struct timeval soon = {0, POLL_US};
+    worker->poll_armed = true;
+    event_add(worker->poll_event, &soon);
+}
+
+static void on_turn(void *context)
+{
+    struct worker *worker = context;
+    worker_wake(worker);
+    if (!worker->started) { /* the first turn: the child module has told of all peers that run */
+        worker->started = true;
+        bus_drain(worker->bus);
+        claims_start(worker->claims);
+        routes_start(worker->routes);
+    }
+    if (worker->stalled_have_room) {
+        worker->stalled_have_room = false;
+        publish_retry_stalled(worker);
+    }
+    retained_delivery_turn(worker);
+    bus_turn_end(worker->bus);
+    flush(worker);
+    bus_turn_end(worker->bus); /* what a flush let through: a queue that went on */
+    connection_free_closed(worker);
+    arm_poll(worker);
+    worker->counters->loop_turns++;
+    worker->counters->log_dropped = log_dropped();
+    if (!list_empty(&worker->pumping))
+        event_active(worker->tick_event, EV_TIMEOUT, 0);
+    if (worker->stopping && list_empty(&worker->connections))
+        child_end(worker->child);
+    worker->awake = false;
+}
+
+/* glibc keeps what was freed. After a crowd of clients has left and it has been quiet, give it back. */
+static void trim(struct worker *worker)
+{
+    if (worker->connection_count < worker->connection_count_before)
+        worker->connections_gone += worker->connection_count_before - worker->connection_count;
+    if (worker->connection_count != worker->connection_count_before)
+        worker->trim_at_us = worker->now_us + TRIM_QUIET_US;
+    worker->connection_count_before = worker->connection_count;
+    if (worker->connections_gone < TRIM_CONNECTIONS || worker->now_us < worker->trim_at_us)
+        return;
+    worker->connections_gone = 0;
+    while (worker->buffer_count > 0)
+        free(worker->buffers[--worker->buffer_count]);
+    malloc_trim(0);
+}
+
+static void on_poll(evutil_socket_t fd, short events, void *argument)
+{
+    (void)fd;
+    (void)events;
+    struct worker *worker = argument;
+    worker_wake(worker);
+    worker->poll_armed = false;
+    bus_poll(worker->bus);
+}
+
+/* A burst leaves more output buffers behind than a quiet worker needs. */
+static void shrink_buffers(struct worker *worker)
+{
+    bool quiet = worker->counters->bytes_sent == worker->bytes_sent_before;
+    worker->bytes_sent_before = worker->counters->bytes_sent;
+    while (quiet && worker->buffer_count > WORKER_BUFFERS_QUIET)
+        free(worker->buffers[--worker->buffer_count]);
+}
+
+static void on_tick(evutil_socket_t fd, short events, void *argument)
+{
+    (void)fd;
+    (void)events;
+    struct worker *worker = argument;
+    worker_wake(worker);
+    bus_tick(worker->bus);
+    timer_wheel_advance(&worker->wheel, worker->now_us);
+    worker_listen_resume(worker);
+    retained_expire(worker->retained, clock_real_us() / 1000,
+        (uint64_t)worker->config->mqtt.tombstones_s * 1000, RETAINED_EXPIRE_BUDGET);
+    shrink_buffers(worker);
+    trim(worker);
+}
+
+/* Hooks
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void on_message(void *context, struct bytes message)
+{
+    struct worker *worker = context;
+    worker_wake(worker);
+    bus_receive(worker->bus, message);
+}
+
+static void on_carrier_ready(void *context, unsigned peer)
+{
+    struct worker *worker = context;
+    bus_carrier_ready(worker->bus, peer);
+}
+
+static void on_alarm(void *context, unsigned peer, const char *text)
+{
+    (void)context;
+    log_error("bus, worker %u: %s", peer, text);
+}
+
+static void on_room(void *context)
+{
+    struct worker *worker = context;
+    worker->stalled_have_room = true; /* not from here: this may be deep in the bus */
+}
+
+static void on_routes_ready(void *context, bool ready, uint64_t unknown)
+{
+    struct worker *worker = context;
+    if (unknown != 0)
+        log_warning(
+            "workers 0x%llx did not tell their routes: their clients may miss publications until they do",
+            (unsigned long long)unknown);
+    if (!ready || worker->ready)
+        return;
+    worker->ready = true;
+    wills_start(worker->wills);
+    worker_listen_start(worker);
+    child_ready(worker->child);
+    log_notice("serving");
+}
+
+static enum status publish_will(void *context, struct publication_view *view)
+{
+    struct worker *worker = context;
+    bool matched;
+    enum acceptance_result result = publication_route(worker, view, NULL, 0, &matched);
+    if (result == ACCEPTANCE_STALLED)
+        return STATUS_AGAIN;
+    worker->counters->wills_published++;
+    return STATUS_OK;
+}
+
+static void on_peer_started(void *context, unsigned slot, uint64_t incarnation)
+{
+    struct worker *worker = context;
+    bus_peer_started(
+        worker->bus, slot, (struct publication_origin){.incarnation = incarnation, .slot = (uint16_t)slot});
+}
+
+static void on_peer_died(void *context, unsigned slot)
+{
+    struct worker *worker = context;
+    log_notice("worker %u is gone", slot);
+    bus_peer_died(worker->bus, slot);
+}
+
+static void on_adopt(void *context, const struct child_slot *adopted)
+{
+    struct worker *worker = context;
+    struct will_table *table;
+    log_notice("accepting for worker %u, which is backed off", adopted->slot);
+    enum status status = will_table_open(adopted->will_table, &table);
+    if (status == STATUS_OK)
+        wills_adopt(worker->wills, table, adopted->slot);
+    else
+        log_error("the wills of worker %u cannot be read: %s", adopted->slot, status_text(status));
+    worker_listen_adopt(worker, adopted);
+}
+
+static void on_unadopt(void *context, const struct child_slot *adopted)
+{
+    struct worker *worker = context;
+    worker_listen_unadopt(worker, adopted);
+    wills_release_adopted(worker->wills, adopted->slot);
+}
+
+static void on_stop(void *context, enum child_stop reason)
+{
+    struct worker *worker = context;
+    log_notice("stopping: %s", reason == CHILD_STOP_SHUTDOWN ? "the node shuts down" : "the master is gone");
+    worker->stopping = true;
+    worker_listen_stop(worker);
+    list_for_each(&worker->connections, element, following)
+    {
+        connection_close(
+            list_entry(element, struct connection, lists), MQTT_SERVER_SHUTTING_DOWN, "the node stops");
+    }
+}
+
+/* Start-up
+ * ----------------------------------------------------------------------------------------------------- */
+
+static enum status open_bus(struct worker *worker)
+{
+    struct child *child = worker->child;
+    const struct config *config = worker->config;
+    struct bus_settings bus = {.self = child->slot,
+        .peers = child->workers,
+        .origin = {.incarnation = child->incarnation, .slot = (uint16_t)child->slot},
+        .lanes = child->lanes,
+        .counters = worker->counters,
+        .quarantine = ".",
+        .context = worker,
+        .alarm = on_alarm};
+    enum status status = bus_new(&bus, &worker->bus);
+    if (status != STATUS_OK)
+        return status;
+    struct bus_carrier_nanomsg_settings carrier = {.base = worker->base,
+        .self = child->slot,
+        .peers = child->workers == 64 ? UINT64_MAX : (UINT64_C(1) << child->workers) - 1,
+        .context = worker,
+        .receive = on_message,
+        .ready = on_carrier_ready};
+    status = bus_carrier_nanomsg_new(&carrier, &worker->carrier);
+    if (status != STATUS_OK) {
+        log_error("the worker bus cannot be opened: %s", bus_carrier_nanomsg_error());
+        return status;
+    }
+    bus_set_carrier(worker->bus, worker->carrier);
+    struct acceptance_settings acceptance = {.bus = worker->bus,
+        .stall_timeout_us = (uint64_t)config->bus.stall_timeout_ms * 1000,
+        .copies_max = 4 * config->mqtt.max_packet_size,
+        .context = worker,
+        .complete = publish_complete,
+        .room = on_room,
+        .deliver = publication_deliver};
+    return acceptance_new(&acceptance, &worker->acceptance);
+}
+
+static uint64_t oldest_partial(void *context, unsigned peer)
+{
+    struct worker *worker = context;
+    return acceptance_oldest_partial(worker->acceptance, peer);
+}
+
+static enum status open_agreement(struct worker *worker)
+{
+    const struct config *config = worker->config;
+    struct routes_settings routes = {.bus = worker->bus,
+        .index = worker->index,
+        .counters = worker->counters,
+        .context = worker,
+        .ready = on_routes_ready,
+        .state_more = retained_state_more};
+    struct claims_settings claims = {.bus = worker->bus,
+        .hash = &worker->hash,
+        .workers = worker->child->workers,
+        .timeout_us = (uint64_t)config->session.claim_timeout_ms * 1000,
+        .context = worker,
+        .for_each_owned = connect_report_owned,
+        .owned = connect_owned,
+        .superseded = connect_superseded,
+        .late = connect_late};
+    enum status status = routes_new(&routes, &worker->routes);
+    if (status == STATUS_OK)
+        status = claims_new(&claims, &worker->claims);
+    if (status != STATUS_OK)
+        return status;
+    struct session_moves_settings moves = {.bus = worker->bus,
+        .routes = worker->routes,
+        .ops = &session_transfer_ops,
+        .context = worker,
+        .held_max = config->mqtt.max_queued_bytes,
+        .oldest_partial = oldest_partial};
+    struct wills_settings wills = {
+        .bus = worker->bus, .claims = worker->claims, .context = worker, .publish = publish_will};
+    status = session_moves_new(&moves, &worker->moves);
+    if (status == STATUS_OK)
+        status = will_table_open(worker->child->own.will_table, &worker->will_table);
+    wills.table = worker->will_table;
+    if (status == STATUS_OK)
+        status = wills_new(&wills, &worker->wills);
+    return status == STATUS_OK ? retained_state_open(worker) : status;
+}
+
+static enum status open_memory(struct worker *worker)
+{
+    keyed_hash_init_from(&worker->hash, worker->child->node_key);
+    worker->index = topic_index_new(&worker->hash);
+    worker->retained = retained_new(&worker->hash);
+    worker->scratch = malloc(WORKER_SCRATCH_SIZE);
+    worker->encode_scratch = malloc(12 * ENCODED_MAX);
+    if (worker->index == NULL || worker->retained == NULL || worker->scratch == NULL ||
+        worker->encode_scratch == NULL)
+        return STATUS_NO_MEMORY;
+    enum status status = transport_scratch_new(&worker->transport_scratch);
+    return status == STATUS_OK ? session_table_init(&worker->sessions) : status;
+}
+
+static enum status open_timers(struct worker *worker)
+{
+    timer_wheel_init(&worker->wheel, TICK_US, worker->now_us);
+    worker->tick_event = event_new(worker->base, -1, EV_PERSIST, on_tick, worker);
+    worker->poll_event = event_new(worker->base, -1, 0, on_poll, worker);
+    if (worker->tick_event == NULL || worker->poll_event == NULL)
+        return STATUS_NO_MEMORY;
+    struct timeval tick = {0, TICK_US};
+    event_add(worker->tick_event, &tick);
+    return STATUS_OK;
+}
+
+static void worker_done(struct worker *worker)
+{
+    connection_free_closed(worker);
+    worker_listen_done(worker);
+    session_for_each(worker, session_abandon, NULL);
+    retained_state_done(worker);
+    wills_free(&worker->wills);
+    will_table_close(&worker->will_table);
+    session_moves_free(&worker->moves);
+    claims_free(&worker->claims);
+    routes_free(&worker->routes);
+    acceptance_free(&worker->acceptance);
+    if (worker->carrier != NULL)
+        worker->carrier->ops->free(&worker->carrier);
+    bus_free(&worker->bus);
+    retained_free(&worker->retained);
+    topic_index_free(&worker->index);
+    session_table_done(&worker->sessions);
+    transport_scratch_free(&worker->transport_scratch);
+    while (worker->buffer_count > 0)
+        free(worker->buffers[--worker->buffer_count]);
+    free(worker->route_targets);
+    free(worker->encode_scratch);
+    free(worker->scratch);
+    if (worker->tick_event != NULL)
+        event_free(worker->tick_event);
+    if (worker->poll_event != NULL)
+        event_free(worker->poll_event);
+}
+
+int worker_main(struct child *child)
+{
+    static struct worker worker_context; /* the process's own */
+    struct worker *worker = &worker_context;
+    mallopt(M_MXFAST, 0); /* fastbins are merged all at once: a pause of 200 ms after a million small frees */
+    worker->child = child;
+    worker->config = child->config;
+    worker->base = child->base;
+    worker->counters = child->counters;
+    list_init(&worker->connections);
+    list_init(&worker->dirty);
+    list_init(&worker->stalled);
+    list_init(&worker->closed);
+    list_init(&worker->pumping);
+    worker->now_us = clock_monotonic_us();
+
+    enum status status = open_memory(worker);
+    if (status == STATUS_OK)
+        status = worker_listen_open(worker);
+    child_forget_secrets(child);
+    if (status == STATUS_OK)
+        status = open_bus(worker);
+    if (status == STATUS_OK)
+        status = open_agreement(worker);
+    if (status == STATUS_OK)
+        status = open_timers(worker);
+    if (status != STATUS_OK) {
+        log_error("cannot start: %s", status_text(status));
+        worker_done(worker);
+        return 1;
+    }
+    child->handlers = (struct child_handlers){.context = worker,
+        .peer_started = on_peer_started,
+        .peer_died = on_peer_died,
+        .stop = on_stop,
+        .adopt = on_adopt,
+        .unadopt = on_unadopt,
+        .turn = on_turn};
+    child_run(child);
+    worker_done(worker);
+    return 0;
+}

@@ -1,0 +1,190 @@
+/*
+ * The worker process's own context: everything that its modules share. One per process, made by
+ * worker_main().
+ */
+#ifndef NODE_WORKER_CONTEXT_H
+#define NODE_WORKER_CONTEXT_H
+
+#include "cluster/acceptance.h"
+#include "cluster/bus.h"
+#include "cluster/claims.h"
+#include "cluster/routes.h"
+#include "cluster/session_move.h"
+#include "cluster/wills.h"
+#include "node/child.h"
+#include "node/connection.h"
+#include "node/session.h"
+#include "shared/config.h"
+#include "shared/counters.h"
+#include "shared/keyed_hash.h"
+#include "shared/list.h"
+#include "shared/retained.h"
+#include "shared/timer_wheel.h"
+#include "shared/topic_index.h"
+#include "shared/transport.h"
+
+#include <event2/event.h>
+
+/* Longest incomplete packet that is copied in front of the next read; a larger one gathers in its own buffer.
+ */
+#define WORKER_CARRY_MAX 65536
+/* Scratch for one read with such a carry in front. */
+#define WORKER_SCRATCH_SIZE (WORKER_CARRY_MAX + TRANSPORT_READ_BEST)
+/* A turn ends after so much work, ready connections or not, so that what is owed gets flushed. */
+#define WORKER_TURN_US    10000
+#define WORKER_TURN_BYTES (4u << 20)
+/* Output buffers that the worker keeps for the next connection that has something to say. */
+#define WORKER_BUFFER_SIZE   16384
+#define WORKER_BUFFERS_MAX   512
+#define WORKER_BUFFERS_QUIET 8
+
+/* After the process stood still (SIGSTOP, a paused machine), clients have so long to be heard before
+   keep-alive counts again. */
+#define WORKER_RESUME_GRACE_US 2000000
+
+struct connection;
+
+/* A subscriber of the publication that is being routed: its subscriptions that match, merged. */
+struct route_target {
+    struct session *session;
+    uint32_t identifiers; /* how many of them have a Subscription Identifier */
+    uint8_t qos;
+    bool retain_as_published;
+};
+
+struct worker {
+    struct child *child;
+    const struct config *config;
+    struct event_base *base;
+    struct counters *counters;
+    struct keyed_hash hash; /* from the node's key: the same in all workers */
+
+    /* Routing */
+    struct topic_index *index;
+    struct retained *retained;
+    struct bus *bus;
+    struct bus_carrier *carrier;
+    struct acceptance *acceptance;
+    struct routes *routes;
+    struct claims *claims;
+    struct session_moves *moves;
+    struct retained_transfer *transfers; /* [CHILD_SLOTS_MAX], retained_state.c */
+    struct will_table *will_table;
+    struct wills *wills;
+    uint64_t match_number; /* counts publications routed to local sessions */
+    struct route_target *route_targets;
+    uint32_t route_target_capacity;
+    uint8_t *encode_scratch; /* struct encoded_publish's bytes */
+    uint32_t encode_used;
+
+    /* Sessions and connections */
+    struct session_table sessions;
+    struct list connections; /* all that are not closed */
+    struct list dirty;       /* output waits for the end of the turn */
+    struct list stalled;     /* HOLD_STALL, oldest first */
+    struct list closed;      /* freed at the end of the turn */
+    struct list pumping;     /* retained walks that go on next turn (retained_delivery.c) */
+    uint32_t connection_count;
+
+    /* The loop turn */
+    uint64_t now_us;     /* monotonic, read once a turn and before time-outs */
+    uint64_t resumed_us; /* when the process was last found to have stood still for half a second */
+    uint64_t turn_start_us;
+    uint32_t turn_bytes;
+    bool stalled_have_room;
+    struct timer_wheel wheel;
+    struct event *tick_event;
+    struct event *poll_event; /* short one, while a lane is full */
+    bool poll_armed;
+    uint8_t *scratch; /* WORKER_SCRATCH_SIZE: reads */
+    struct transport_scratch *transport_scratch;
+    uint8_t *buffers[WORKER_BUFFERS_MAX];
+    uint32_t buffer_count;
+    uint64_t bytes_sent_before; /* at the last tick */
+
+    /* Listening */
+    struct worker_listener *listeners; /* own and adopted sockets (worker_listen.c) */
+    bool accept_paused;                /* for want of descriptors, until the next tick */
+
+    bool awake;                       /* this turn's time was read */
+    bool started;                     /* the peers that run are known */
+    bool ready;                       /* the routes are in: clients are read */
+    bool stopping;                    /* saying goodbye */
+    uint64_t trim_at_us;              /* not before then is memory given back to the system */
+    uint32_t connection_count_before; /* at the last tick */
+    uint32_t connections_gone;        /* since memory was last given back */
+};
+
+/* worker.c */
+/* First thing in every event callback: reads the time, once a turn. */
+void worker_wake(struct worker *worker);
+/* Ends the turn early so that flushes happen, if its budget is used up. */
+void worker_spend(struct worker *worker, uint32_t bytes);
+
+/* session_connect.c: CONNECT, its claim, CONNACK */
+void connect_received(struct connection *connection, struct bytes body);
+/* Gives up what a connection that is still connecting waits for. */
+void connect_abandon(struct connection *connection);
+/* Hooks of claims.h; context is the worker. */
+/* The move of the session that it waits for is as far as it must be for CONNACK. */
+void connect_moved(struct session *session, enum session_move_outcome outcome);
+void connect_superseded(void *context, struct bytes client_id, uint64_t stamp, unsigned owner);
+uint64_t connect_owned(void *context, struct bytes client_id);
+void connect_report_owned(void *context, struct claims_report *report);
+bool connect_late(void *context, struct bytes client_id, uint64_t stamp, unsigned previous);
+
+/* packet_dispatch.c */
+/* Handles the whole packets at the start of `data`; returns the bytes used. Stops at an incomplete packet, a
+   hold, or the end of the connection. */
+size_t packet_dispatch(struct connection *connection, const uint8_t *data, size_t size);
+
+/* publish_receive.c */
+/* False: a hold was set and the packet must be offered again, or the connection ended. */
+bool publish_received(struct connection *connection, uint8_t flags, struct bytes body);
+bool pubrel_received(struct connection *connection, const struct mqtt_acknowledgement *release);
+/* Acceptance's hooks. */
+void publish_complete(void *context, void *taker, uint64_t ticket, enum acceptance_result result);
+void publish_retry_stalled(struct worker *worker);
+void acknowledgement_queue_clear(struct acknowledgement_queue *queue);
+struct topic_aliases;
+void topic_aliases_free(struct topic_aliases **aliases);
+
+/* subscribe_receive.c */
+bool subscribe_received(struct connection *connection, struct bytes body);
+bool unsubscribe_received(struct connection *connection, struct bytes body);
+/* SUBACKs and retained messages that a session's connection still waits for are given up. */
+void subscribe_abandon(struct connection *connection);
+
+/* retained_delivery.c */
+void retained_delivery_start(struct session *session, struct session_subscription *subscription);
+void retained_delivery_cancel(
+    struct worker *worker, const struct session *session, const struct session_subscription *subscription);
+void retained_delivery_turn(struct worker *worker);
+
+/* retained_state.c: the retained messages as part of a peer's full state */
+/* Hook of routes.h. */
+bool retained_state_more(void *context, unsigned peer, bool first);
+enum status retained_state_open(struct worker *worker) CHECK_RESULT;
+void retained_state_done(struct worker *worker);
+
+/* publication_route.c */
+/*
+ * Routes a publication of this worker's client (or a will): to the lanes, the retained table, local sessions.
+ * Nothing happened if STALLED or REFUSED. `*ret_matched`: somebody wanted it. Hot path.
+ */
+enum acceptance_result publication_route(
+    struct worker *worker, struct publication_view *view, void *taker, uint64_t ticket, bool *ret_matched);
+/* Acceptance's hook: from a peer, to local sessions. True if a durable session took it. */
+bool publication_deliver(void *context, unsigned peer, const struct publication_view *view);
+
+/* session_will.c */
+/* Notes the will of a CONNECT in the slot's table. STATUS_LIMIT: the table is full. */
+enum status session_will_set(struct session *session, const struct mqtt_connect *connect) CHECK_RESULT;
+void session_will_clear(struct session *session); /* normal disconnect: it is not published */
+void session_will_due(struct session *session);   /* the connection ended: now, or after its delay */
+void session_will_now(struct session *session);   /* the session ends: whatever the delay */
+
+/* session_transfer.c: the engine's side of cluster/session_move.h; context is the worker */
+extern const struct session_moves_ops session_transfer_ops;
+
+#endif

@@ -1,0 +1,307 @@
+/*
+ * Accepting clients: from the worker's own sockets and, while a sibling is backed off, from its. Worker
+ * process. Never blocks; a flood of connections is taken in portions per turn.
+ */
+#include "node/worker_listen.h"
+#include "node/connection.h"
+#include "node/tls_material.h"
+#include "node/worker_context.h"
+
+#include "shared/log.h"
+#include "shared/tls_peer.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPT_PORTION 64 /* connections per listener and turn */
+
+struct listening { /* one socket, own or adopted */
+    struct list siblings;
+    struct worker_listener *listener;
+    struct event *event;
+    int fd;        /* borrowed from the child module */
+    unsigned slot; /* whose it is */
+};
+
+struct worker_listener {
+    struct worker *worker;
+    const struct config_listener *config;
+    unsigned number;  /* in the configuration */
+    SSL_CTX *context; /* owned; NULL: plain */
+    struct list sockets;
+    uint64_t *connections; /* this worker's, in its counter page */
+};
+
+const struct config_listener *worker_listener_config(const struct worker_listener *listener)
+{
+    return listener->config;
+}
+
+SSL_CTX *worker_listener_tls(const struct worker_listener *listener)
+{
+    return listener->context;
+}
+
+void worker_listener_left(struct worker_listener *listener)
+{
+    --*listener->connections;
+}
+
+/* Socket options
+ * ---------------------------------------------------------------------------------------------- */
+
+static void set_option(int fd, int level, int option, int value)
+{
+    (void)setsockopt(
+        fd, level, option, &value, sizeof value); /* a wish: without it the connection works, too */
+}
+
+/* Dead peers are found by keep-alive probes when idle and by the user time-out while data is unacknowledged.
+ */
+static void set_options(int fd, const struct config_listener *config)
+{
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, config->nodelay);
+    if (config->sndbuf > 0)
+        set_option(fd, SOL_SOCKET, SO_SNDBUF, (int)config->sndbuf);
+    if (config->recbuf > 0)
+        set_option(fd, SOL_SOCKET, SO_RCVBUF, (int)config->recbuf);
+    if (config->tcp_keepalive_s > 0) {
+        set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)config->tcp_keepalive_s);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPINTVL, 10);
+        set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+    }
+    if (config->tcp_user_timeout_ms > 0)
+        set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)config->tcp_user_timeout_ms);
+}
+
+/* Accepting
+ * --------------------------------------------------------------------------------------------------- */
+
+static void accept_one(struct worker_listener *listener, int fd, const struct sockaddr_storage *address)
+{
+    struct worker *worker = listener->worker;
+    struct counters *counters = worker->counters;
+    struct peer_address peer;
+    char text[PEER_TEXT_SIZE];
+    peer_address_set(&peer, (const struct sockaddr *)address);
+    counters->connections_accepted++;
+    if (!config_access_allows(&listener->config->access, (const struct sockaddr *)address)) {
+        counters->connections_refused++;
+        log_info("%s: refused by the access rules of listener %s", peer_address_text(&peer, text),
+            listener->config->key);
+        close(fd);
+        return;
+    }
+    uint64_t open =
+        counters_listener_sum(worker->child->counters_base, worker->child->counters_pages, listener->number);
+    if (open >= listener->config->max_connections) {
+        counters->connections_refused++;
+        counters->connections_limit++;
+        log_warning("%s: refused: listener %s has max_connections %u", peer_address_text(&peer, text),
+            listener->config->key, (unsigned)listener->config->max_connections);
+        close(fd);
+        return;
+    }
+    set_options(fd, listener->config);
+    if (connection_new(worker, listener, fd, &peer) == NULL) {
+        counters->connections_refused++;
+        log_error("%s: refused: out of memory", peer_address_text(&peer, text));
+        return;
+    }
+    ++*listener->connections;
+}
+
+/* No descriptors: the socket would be ready for ever, so accept again at the next tick. */
+static void accept_failed(struct listening *listening, int error)
+{
+    if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
+        return; /* the client has gone meanwhile, or nobody is waiting */
+    log_error("listener %s: no connection can be accepted: %s; raise the limit of open files (ulimit -n)",
+        listening->listener->config->key, strerror(error));
+    event_del(listening->event);
+    listening->listener->worker->accept_paused = true;
+}
+
+static void on_acceptable(evutil_socket_t fd, short events, void *argument)
+{
+    (void)events;
+    struct listening *listening = argument;
+    struct worker *worker = listening->listener->worker;
+    worker_wake(worker);
+    for (int i = 0; i < ACCEPT_PORTION; i++) {
+        struct sockaddr_storage address;
+        socklen_t size = sizeof address;
+        int client = accept4(fd, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (client < 0) {
+            accept_failed(listening, errno);
+            break;
+        }
+        accept_one(listening->listener, client, &address);
+    }
+    worker_spend(worker, 0);
+}
+
+void worker_listen_resume(struct worker *worker)
+{
+    if (!worker->accept_paused)
+        return;
+    worker->accept_paused = false;
+    for (size_t i = 0; i < worker->config->listener_count; i++) {
+        list_for_each(&worker->listeners[i].sockets, element, following)
+        {
+            event_add(list_entry(element, struct listening, siblings)->event, NULL);
+        }
+    }
+}
+
+/* Sockets
+ * ----------------------------------------------------------------------------------------------------- */
+
+static void accept_from(struct worker *worker, const struct child_slot *slot)
+{
+    for (unsigned i = 0; i < slot->socket_count; i++) {
+        struct listening *listening = calloc(1, sizeof *listening);
+        struct worker_listener *listener = &worker->listeners[slot->sockets[i].listener];
+        if (listening != NULL)
+            listening->event =
+                event_new(worker->base, slot->sockets[i].fd, EV_READ | EV_PERSIST, on_acceptable, listening);
+        if (listening == NULL || listening->event == NULL) {
+            log_error("listener %s: out of memory, not served by this worker", listener->config->key);
+            free(listening);
+            continue;
+        }
+        listening->listener = listener;
+        listening->fd = slot->sockets[i].fd;
+        listening->slot = slot->slot;
+        list_append(&listener->sockets, &listening->siblings);
+        event_add(listening->event, NULL);
+    }
+}
+
+/* Lets go of the sockets of one slot, or of all. */
+static void let_go(struct worker *worker, bool all, unsigned slot)
+{
+    for (size_t i = 0; worker->listeners != NULL && i < worker->config->listener_count; i++) {
+        list_for_each(&worker->listeners[i].sockets, element, following)
+        {
+            struct listening *listening = list_entry(element, struct listening, siblings);
+            if (!all && listening->slot != slot)
+                continue;
+            event_free(listening->event);
+            list_remove(&listening->siblings);
+            free(listening);
+        }
+    }
+}
+
+enum status worker_listen_open(struct worker *worker)
+{
+    const struct config *config = worker->config;
+    worker->listeners = calloc(config->listener_count, sizeof *worker->listeners);
+    if (worker->listeners == NULL)
+        return STATUS_NO_MEMORY;
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        struct worker_listener *listener = &worker->listeners[i];
+        listener->worker = worker;
+        listener->config = &config->listeners[i];
+        listener->number = i;
+        listener->connections = &counters_listeners(worker->child->counters_base, worker->child->slot)[i];
+        list_init(&listener->sockets);
+        char error[TLS_ERROR_SIZE];
+        if (listener->config->type != CONFIG_LISTENER_SSL)
+            continue;
+        enum status status =
+            tls_material_context(worker->child->secrets, config, i, &listener->context, error);
+        if (status != STATUS_OK) {
+            log_error("listener %s: %s", listener->config->key, error);
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
+void worker_listen_start(struct worker *worker)
+{
+    accept_from(worker, &worker->child->own);
+}
+
+void worker_listen_stop(struct worker *worker)
+{
+    let_go(worker, true, 0);
+}
+
+void worker_listen_adopt(struct worker *worker, const struct child_slot *adopted)
+{
+    accept_from(worker, adopted);
+}
+
+void worker_listen_unadopt(struct worker *worker, const struct child_slot *adopted)
+{
+    let_go(worker, false, adopted->slot);
+}
+
+void worker_listen_done(struct worker *worker)
+{
+    let_go(worker, true, 0);
+    for (size_t i = 0; worker->listeners != NULL && i < worker->config->listener_count; i++)
+        SSL_CTX_free(worker->listeners[i].context);
+    free(worker->listeners);
+    worker->listeners = NULL;
+}
+
+/* Who a client is by its certificate
+ * --------------------------------------------------------------------------- */
+
+static enum tls_identity identity_kind(enum config_peer_cert what)
+{
+    static const enum tls_identity kinds[] = {
+        [CONFIG_PEER_CERT_NONE] = TLS_IDENTITY_NONE,
+        [CONFIG_PEER_CERT_CN] = TLS_IDENTITY_CN,
+        [CONFIG_PEER_CERT_DN] = TLS_IDENTITY_DN,
+        [CONFIG_PEER_CERT_CRT] = TLS_IDENTITY_CRT,
+    };
+    return kinds[what];
+}
+
+/* One name; *ret_name stays NULL if it is not asked for. False: asked for, and the certificate cannot give
+ * it. */
+static bool name_of(const X509 *certificate, enum config_peer_cert what, char **ret_name)
+{
+    char text[TLS_IDENTITY_SIZE];
+    if (what == CONFIG_PEER_CERT_NONE)
+        return true;
+    if (tls_peer_identity(certificate, identity_kind(what), text, sizeof text) != STATUS_OK)
+        return false;
+    *ret_name = strdup(text);
+    return *ret_name != NULL;
+}
+
+bool worker_listener_identify(struct connection *connection)
+{
+    const struct config_tls *tls = &connection->listener->config->tls;
+    if (tls->peer_cert_as_username == CONFIG_PEER_CERT_NONE &&
+        tls->peer_cert_as_clientid == CONFIG_PEER_CERT_NONE)
+        return true;
+    X509 *certificate = transport_peer_certificate(&connection->transport);
+    if (certificate == NULL)
+        return true; /* without one it is an ordinary client, if the listener lets it in */
+    struct connection_identity *identity = calloc(1, sizeof *identity);
+    bool good = identity != NULL && name_of(certificate, tls->peer_cert_as_username, &identity->user_name) &&
+                name_of(certificate, tls->peer_cert_as_clientid, &identity->client_id);
+    X509_free(certificate);
+    connection->identity = identity;
+    if (!good)
+        log_warning(
+            "%s: refused on listener %s: its certificate has no usable name for peer_cert_as_username or "
+            "peer_cert_as_clientid",
+            connection_peer(connection), connection->listener->config->key);
+    return good;
+}

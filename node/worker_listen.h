@@ -1,0 +1,39 @@
+/*
+ * The listening sockets of a worker, its own and those of a backed-off sibling: accepting, access rules,
+ * socket options, TLS contexts, and who a client is by its certificate. Worker process.
+ */
+#ifndef NODE_WORKER_LISTEN_H
+#define NODE_WORKER_LISTEN_H
+
+#include "node/child.h"
+#include "shared/config.h"
+#include "shared/status.h"
+
+#include <openssl/types.h>
+
+struct connection;
+struct worker;
+struct worker_listener;
+
+/* Makes the TLS contexts out of the key material. STATUS_INVALID: logged. */
+enum status worker_listen_open(struct worker *worker) CHECK_RESULT;
+/* Begins to accept from the own sockets. */
+void worker_listen_start(struct worker *worker);
+/* Accepts no more, own and adopted. */
+void worker_listen_stop(struct worker *worker);
+void worker_listen_adopt(struct worker *worker, const struct child_slot *adopted);
+void worker_listen_unadopt(struct worker *worker, const struct child_slot *adopted);
+/* Accepts again after a pause for want of descriptors. */
+void worker_listen_resume(struct worker *worker);
+/* After the last connection. */
+void worker_listen_done(struct worker *worker);
+
+const struct config_listener *worker_listener_config(const struct worker_listener *listener);
+SSL_CTX *worker_listener_tls(const struct worker_listener *listener); /* NULL: plain */
+/* A connection of this listener has ended. */
+void worker_listener_left(struct worker_listener *listener);
+/* Takes user name and client identifier from the client's certificate as the listener asks. False: it cannot,
+   and the log says why. */
+bool worker_listener_identify(struct connection *connection);
+
+#endif
