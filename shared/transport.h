@@ -76,7 +76,8 @@ bool transport_resumed(const struct transport *transport);
  * it. */
 X509 *transport_peer_certificate(const struct transport *transport);
 
-/* Names for log lines, static: "TLSv1.3", "TLS_AES_256_GCM_SHA384"; "" when plain or not yet known. */
+/* Names for log lines, static: "TLSv1.3", "TLS_AES_256_GCM_SHA384"; "" when plain or not yet known. The
+   cipher is forgotten by transport_settle. */
 const char *transport_version(const struct transport *transport);
 const char *transport_cipher(const struct transport *transport);
 

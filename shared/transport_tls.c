@@ -333,5 +333,6 @@ const char *transport_version(const struct transport *transport)
 
 const char *transport_cipher(const struct transport *transport)
 {
-    return transport->ssl && transport->state >= STATE_OPEN ? SSL_get_cipher_name(transport->ssl) : "";
+    const SSL_CIPHER *cipher = transport->ssl ? SSL_get_current_cipher(transport->ssl) : NULL;
+    return cipher ? SSL_CIPHER_get_name(cipher) : "";
 }

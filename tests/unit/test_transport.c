@@ -129,7 +129,7 @@ static void both_versions_talk(void **state)
         struct pair pair;
         pair_connect(&pair, server_context, versions[i], NULL);
         assert_string_equal(transport_version(&pair.server), i == 0 ? "TLSv1.2" : "TLSv1.3");
-        assert_string_not_equal(transport_cipher(&pair.server), "");
+        assert_string_equal(transport_cipher(&pair.server), ""); /* settled */
         size_t size;
         assert_int_equal(transport_read(&pair.server, input, sizeof input, &size), STATUS_AGAIN);
         for (int round = 0; round < 5; round++)
@@ -429,6 +429,63 @@ static void renegotiation_is_refused(void **state)
     pair_close(&pair);
 }
 
+/* Settled connections still check what they read: suites with a separate MAC, before and after encryption. */
+static void old_suites_are_checked_after_settling(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct pair pair;
+        pair_open(&pair, server_context, TLS1_2_VERSION, NULL);
+        SSL_set_cipher_list(pair.client, "ECDHE-ECDSA-AES128-SHA256");
+        if (i == 0)
+            SSL_set_options(pair.client, SSL_OP_NO_ENCRYPT_THEN_MAC);
+        assert_int_equal(pair_handshake(&pair), STATUS_OK);
+        assert_string_equal(transport_cipher(&pair.server), "ECDHE-ECDSA-AES128-SHA256");
+        assert_int_equal(SSL_do_handshake(pair.client), 1);
+        transport_settle(&pair.server);
+        for (int round = 0; round < 3; round++)
+            talk(&pair);
+        BIO *outgoing = BIO_new(BIO_s_mem());
+        SSL_set0_wbio(pair.client, outgoing);
+        client_says(&pair, "forged");
+        char *data;
+        size_t size = (size_t)BIO_get_mem_data(outgoing, &data);
+        data[size - 40] ^= 1;
+        assert_int_equal(send(pair.client_fd, data, size, 0), (ssize_t)size);
+        assert_int_equal(server_reads(&pair, &size), STATUS_PROTOCOL);
+        pair_close(&pair);
+    }
+}
+
+/* A client with little memory asks for short records, and gets no longer ones after settling either. */
+static void short_records_stay_short(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct pair pair;
+        pair_open(&pair, server_context, versions[i], NULL);
+        SSL_set_tlsext_max_fragment_length(pair.client, TLSEXT_max_fragment_length_512);
+        assert_int_equal(pair_handshake(&pair), STATUS_OK);
+        assert_int_equal(SSL_do_handshake(pair.client), 1);
+        transport_settle(&pair.server);
+        talk(&pair);
+        static const uint8_t data[5000];
+        uint8_t got[5000];
+        size_t taken = 0, received = 0;
+        assert_int_equal(transport_write(&pair.server, data, sizeof data, &taken), STATUS_OK);
+        assert_int_equal(taken, sizeof data);
+        while (received < sizeof data) {
+            struct pollfd waiting = {.fd = pair.client_fd, .events = POLLIN};
+            int part;
+            while ((part = SSL_read(pair.client, got, sizeof got)) <= 0)
+                assert_int_equal(poll(&waiting, 1, 1000), 1);
+            assert_in_range(part, 1, 512);
+            received += (size_t)part;
+        }
+        pair_close(&pair);
+    }
+}
+
 static void first_bytes_are(const char *bytes, size_t size, enum tls_failure_cause cause)
 {
     for (int split = 0; split < 2; split++) {
@@ -639,6 +696,8 @@ int main(void)
         cmocka_unit_test(key_updates_are_answered),
         cmocka_unit_test(a_storm_of_key_updates_is_bounded),
         cmocka_unit_test(renegotiation_is_refused),
+        cmocka_unit_test(old_suites_are_checked_after_settling),
+        cmocka_unit_test(short_records_stay_short),
         cmocka_unit_test(what_is_not_tls_is_named),
         cmocka_unit_test(a_client_that_leaves_early),
         cmocka_unit_test(a_client_without_certificate_learns_why),
