@@ -163,7 +163,7 @@ static enum acceptance_result offer_acknowledged(struct acceptance *acceptance, 
         identify(acceptance, &view->meta);
         put_whole(acceptance, view, size, peers, 0);
     }
-    count_lost(acceptance, lost);
+    count_lost(acceptance, lost, view->meta.qos);
     return result;
 }
 
@@ -175,8 +175,8 @@ enum acceptance_result acceptance_offer(struct acceptance *acceptance, struct pu
         identify(acceptance, &view->meta);
         return ACCEPTANCE_DONE;
     }
-    if (view->meta.qos != 0)
-        return offer_acknowledged(acceptance, view, peers, durable, taker, ticket);
+    if (view->meta.qos != 0 || view->meta.retain)
+        return offer_acknowledged(acceptance, view, peers, view->meta.qos != 0 ? durable : 0, taker, ticket);
     offer_qos0(acceptance, view, peers, taker);
     return ACCEPTANCE_DONE;
 }

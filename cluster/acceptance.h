@@ -38,9 +38,10 @@ void acceptance_free(struct acceptance **acceptance);
 
 /*
  * Offers a publication (meta.origin/sequence are set here for the first time: view->meta is written) to the
- * lanes of `peers`; `durable` is the subset whose completion is awaited (QoS 1 and 2). QoS 0 never stalls:
- * full lanes drop it, counted. `taker` (a connection) and `ticket` (its own number) come back in `complete`;
- * `taker` NULL: nobody waits. Hot path when everything fits: encode straight into each ring.
+ * lanes of `peers`; `durable` is the subset whose completion is awaited (QoS 1 and 2). QoS 0 stalls
+ * only if it is to be retained, since every worker keeps the same retained messages; otherwise full lanes
+ * drop it, counted. `taker` (a connection) and `ticket` (its own number) come back in `complete`; `taker`
+ * NULL: nobody waits. Hot path when everything fits: encode straight into each ring.
  */
 enum acceptance_result acceptance_offer(struct acceptance *acceptance, struct publication_view *view,
     uint64_t peers, uint64_t durable, void *taker, uint64_t ticket);
