@@ -61,8 +61,8 @@ static void warn(struct reading *reading, const char *key, const char *format, .
 static void wipe(struct bytes *bytes)
 {
     if (bytes->size > 0)
-        OPENSSL_cleanse((void *)(uintptr_t)bytes->data, bytes->size);
-    free((void *)(uintptr_t)bytes->data);
+        OPENSSL_cleanse((void *)bytes->data, bytes->size);
+    free((void *)bytes->data);
     *bytes = BYTES_NONE;
 }
 
@@ -229,7 +229,7 @@ static const char *date_text(const ASN1_TIME *time, char to[32])
 {
     struct tm parts;
     if (ASN1_TIME_to_tm(time, &parts) != 1 || strftime(to, 32, "%Y-%m-%d", &parts) == 0)
-        strcpy(to, "an unreadable date");
+        snprintf(to, 32, "an unreadable date");
     return to;
 }
 

@@ -41,7 +41,7 @@ static enum status plain_read(struct transport *transport, uint8_t *to, size_t s
 static enum status plain_writev(
     struct transport *transport, const struct iovec *pieces, int count, size_t *ret_taken)
 {
-    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)pieces, .msg_iovlen = (size_t)count};
+    struct msghdr message = {.msg_iov = (struct iovec *)pieces, .msg_iovlen = (size_t)count};
     ssize_t sent;
     do
         sent = sendmsg(transport->fd, &message, MSG_NOSIGNAL);
@@ -104,7 +104,7 @@ enum status transport_read(struct transport *transport, uint8_t *to, size_t size
 
 enum status transport_write(struct transport *transport, const uint8_t *from, size_t size, size_t *ret_taken)
 {
-    struct iovec piece = {(uint8_t *)(uintptr_t)from, size};
+    struct iovec piece = {(void *)from, size};
     return transport->ops->writev(transport, &piece, 1, ret_taken);
 }
 

@@ -184,7 +184,7 @@ enum status transport_bio_send_kept(struct transport *transport)
     struct transport_rest *kept = transport->output;
     if (!kept)
         return STATUS_OK;
-    size_t sent;
+    size_t sent = 0;
     enum status status = send_some(transport, kept->data + kept->start, kept->size - kept->start, &sent);
     if (status != STATUS_OK)
         return status;

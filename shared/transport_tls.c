@@ -118,9 +118,9 @@ static enum status shake_hands(struct transport *transport)
             return STATUS_AGAIN;
         case SSL_ERROR_WANT_WRITE: { /* a flight larger than the scratch */
             enum status status = transport_bio_send(scratch);
-            if (status == STATUS_OK)
+            if (status == STATUS_OK || status == STATUS_AGAIN)
                 continue;
-            return status == STATUS_AGAIN ? status : break_off_system(transport, status);
+            return break_off_system(transport, status);
         }
         default:
             scratch->in_start = scratch->in_size;
@@ -132,13 +132,14 @@ static enum status shake_hands(struct transport *transport)
 static enum status tls_handshake(struct transport *transport, struct tls_failure *ret_failure)
 {
     assert(transport->state <= STATE_HANDSHAKE);
+    /* Read on even if the kernel took no more: a caller that waits for readability would spin otherwise. */
     enum status status = transport_bio_send_kept(transport);
-    if (status == STATUS_AGAIN)
-        return status;
     transport_bio_begin(transport, HANDSHAKE_IN_LIMIT);
-    if (status != STATUS_OK)
+    if (status != STATUS_OK && status != STATUS_AGAIN)
         status = break_off_system(transport, status);
-    else if (transport->state == STATE_FIRST_BYTES)
+    else
+        status = STATUS_OK;
+    if (status == STATUS_OK && transport->state == STATE_FIRST_BYTES)
         status = look_at_first_bytes(transport);
     if (status == STATUS_OK)
         status = shake_hands(transport);

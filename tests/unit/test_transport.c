@@ -285,6 +285,24 @@ static void all_arrives_at_a_slow_reader(void **state)
     }
 }
 
+/* A handshake whose flight does not fit the kernel's buffer at once is kept going. */
+static void a_handshake_through_a_narrow_socket(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct pair pair;
+        pair_open(&pair, server_context, versions[i], NULL);
+        int small = 1;
+        setsockopt(pair.server.fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+        setsockopt(pair.client_fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+        assert_int_equal(pair_handshake(&pair), STATUS_OK);
+        while (SSL_do_handshake(pair.client) != 1 || transport_wants_write(&pair.server))
+            assert_true(transport_flush(&pair.server) <= STATUS_AGAIN);
+        talk(&pair);
+        pair_close(&pair);
+    }
+}
+
 static void pieces_are_written_as_one(void **state)
 {
     (void)state;
@@ -688,6 +706,7 @@ int main(void)
         cmocka_unit_test(a_flood_behind_the_handshake),
         cmocka_unit_test(pieces_of_a_record_stay_with_their_connection),
         cmocka_unit_test(all_arrives_at_a_slow_reader),
+        cmocka_unit_test(a_handshake_through_a_narrow_socket),
         cmocka_unit_test(pieces_are_written_as_one),
         cmocka_unit_test(close_notify_comes_after_the_bytes_before_it),
         cmocka_unit_test(end_of_stream_without_goodbye),
