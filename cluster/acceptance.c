@@ -98,9 +98,15 @@ static enum acceptance_result stall(struct acceptance *acceptance, uint64_t full
     return ACCEPTANCE_STALLED;
 }
 
-static void count_lost(struct acceptance *acceptance, uint64_t peers)
+static void count_lost(struct acceptance *acceptance, uint64_t peers, uint8_t qos)
 {
-    bus_for_each_peer(peers, peer) bus_count_lost(acceptance->bus, peer);
+    bus_for_each_peer(peers, peer)
+    {
+        if (qos == 0)
+            bus_count_dropped_qos0(acceptance->bus, peer);
+        else
+            bus_count_lost(acceptance->bus, peer);
+    }
 }
 
 /* All targets can take it: in parts, or asking for completions. Somebody waits, if there is a taker. */
