@@ -144,7 +144,7 @@ class Numbers(Case):
             return None
 
     def test_access_rules_decide_who_connects(self):
-        broker = self.broker(2, listeners={"tcp:closed": {"access": ["deny all"]},
+        broker = self.broker(2, listeners={"tcp:closed": {"access": ["deny 127.0.0.0/8", "allow all"]},
                                            "tcp:local": {"access": ["allow 127.0.0.0/8", "deny all"]}})
         with self.assertRaises((Closed, ConnectionError)):
             Client(broker.ports["tcp:closed"]).connect()

@@ -146,8 +146,6 @@ class Broker:
         report = processes.sanitizer_report(self.log())
         if report and not self.expected_reports:
             problems.append("its log has a report:\n" + report)
-        for client in self.made:
-            client.drop()
         for reservation in self.reserved:
             reservation.release()
         if problems:

@@ -78,6 +78,8 @@ class Case(unittest.TestCase):
     def _clean(self):
         problems = []
         for broker in self.brokers:
+            for client in broker.made:
+                client.drop()
             try:
                 broker.stop()
             except AssertionError as error:

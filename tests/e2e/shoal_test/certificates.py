@@ -70,7 +70,5 @@ def make():
             _signed(folder, "client", "ca", "/O=Shoal/CN=client one", "extendedKeyUsage=clientAuth")
             _signed(folder, "other", "ca", "/CN=other", "extendedKeyUsage=clientAuth")
             _signed(folder, "foreign", "foreign-ca", "/CN=client one", "extendedKeyUsage=clientAuth")
-            for entry in folder.iterdir():
-                entry.chmod(0o644)
             (folder / "done").touch()
     return Certificates(folder)

@@ -174,7 +174,7 @@ class Packet:
     def __repr__(self):
         shown = ["%s=%r" % (name, value) for name in self.__slots__[3:-1]
                  if (value := getattr(self, name)) is not None and value is not False and value != {}]
-        return "%s(%s)" % (NAMES[self.kind], ", ".join(shown))[:400]
+        return ("%s(%s)" % (NAMES[self.kind], ", ".join(shown)))[:300]
 
 
 class _Cursor:
