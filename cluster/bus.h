@@ -72,6 +72,7 @@ void bus_set_carrier(struct bus *bus, struct bus_carrier *carrier);
 unsigned bus_self(const struct bus *bus);
 struct publication_origin bus_origin(const struct bus *bus);
 uint64_t bus_live_peers(const struct bus *bus); /* bit mask, without self */
+/* All zero for a peer that does not exist: the number may have come in a record. */
 struct publication_origin bus_peer_origin(const struct bus *bus, unsigned peer);
 
 /* Next sequence of this process's publications. */
