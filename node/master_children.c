@@ -380,6 +380,8 @@ static void on_tick(evutil_socket_t fd, short what, void *argument)
     (void)what;
     struct master_children *all = argument;
     uint64_t now = clock_monotonic_us();
+    if (all->stopping)
+        return; /* who is silent now is killed by the deadline of the stop */
     bool stood_still = now - all->tick_us > TICK_GAP_US;
     all->tick_us = now;
     if (stood_still)

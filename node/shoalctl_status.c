@@ -71,14 +71,18 @@ static void print_processes(const json_t *status)
 
 static void print_listeners(const json_t *status)
 {
-    puts("\nlisteners");
+    printf("\nlisteners\n  %-16s %-24s %12s\n", "name", "address", "connections");
     size_t i;
     const json_t *listener;
     json_array_foreach(json_object_get(status, "listeners"), i, listener)
-        printf("  %-16s %-24s %s%s\n", text(listener, "name"), text(listener, "address"),
+    {
+        char connections[24];
+        printf("  %-16s %-24s %12s  %s%s\n", text(listener, "name"), text(listener, "address"),
+            number_text(listener, "connections", connections, sizeof connections),
             json_is_true(json_object_get(listener, "tls")) ? "TLS, " : "",
             json_is_true(json_object_get(listener, "anonymous")) ? "anonymous clients may connect"
                                                                  : "no anonymous clients");
+    }
 }
 
 /* Totals, and per slot where there are several; only counters that ever moved. */

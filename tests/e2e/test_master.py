@@ -458,7 +458,10 @@ class Control(MasterCase):
         self.assertIn("connections_accepted", status["counters"])
         with node.connect(), node.connect():
             wait_for(lambda: node.counters()["connections"] == 2, "two connections counted")
-            self.assertEqual(sum(entry["connections"] for entry in node.status()["processes"][1:]), 2)
+            status = node.status()
+            self.assertEqual(sum(entry["connections"] for entry in status["processes"][1:]), 2)
+            self.assertEqual({entry["name"]: entry["connections"] for entry in status["listeners"]},
+                             {"tcp:plain": 2, "ssl:tls": 0})
         wait_for(lambda: node.counters()["connections"] == 0, "no connection counted")
         text = node.control("status")
         for word in ("worker 2", "tcp:plain", "connections_accepted"):
