@@ -106,9 +106,20 @@ static void find_adopter_for(struct master_child *child)
 /* ---- start ----------------------------------------------------------------------------------------------
  */
 
+static bool is_alone(const struct master_child *child)
+{
+    for (unsigned slot = 0; slot < child->all->count; slot++) {
+        if (slot != child->slot && child->all->table[slot].pid != 0)
+            return false;
+    }
+    return true;
+}
+
 static void enter_backoff(struct master_child *child)
 {
     unsigned delay_s = child->backoff_level < 5 ? 1U << child->backoff_level : BACKOFF_MAX_S;
+    if (is_alone(child))
+        delay_s = 1; /* nobody could serve for it: the node as a whole does not stay away for long */
     child->backoff_level++;
     child_enter(child, MASTER_CHILD_BACKED_OFF);
     log_error("worker %u: dies again and again, next start in %u s", child->slot, delay_s);
