@@ -9,6 +9,10 @@
 #include <assert.h>
 #include <stdlib.h>
 
+/* The first buffer of a turn: enough for a CONNACK or a lone message, so that thousands of clients that get
+   one packet each do not take a pool buffer each. */
+#define OUTPUT_SMALL 256u
+
 static void buffer_give_back(struct worker *worker, struct output *output)
 {
     if (output->capacity == WORKER_BUFFER_SIZE && worker->buffer_count < WORKER_BUFFERS_MAX)
@@ -19,15 +23,32 @@ static void buffer_give_back(struct worker *worker, struct output *output)
     output->capacity = output->size = output->sent = 0;
 }
 
+/* A buffer from the pool instead of the small one that a lone packet gets. */
+static bool buffer_from_pool(struct worker *worker, struct output *output)
+{
+    uint8_t *data =
+        worker->buffer_count > 0 ? worker->buffers[--worker->buffer_count] : malloc(WORKER_BUFFER_SIZE);
+    if (data == NULL)
+        return false;
+    if (output->data != NULL) {
+        memcpy(data, output->data, output->size);
+        free(output->data);
+    }
+    output->data = data;
+    output->capacity = WORKER_BUFFER_SIZE;
+    return true;
+}
+
 static bool buffer_grow(struct worker *worker, struct output *output, size_t needed)
 {
-    if (output->data == NULL && needed <= WORKER_BUFFER_SIZE) {
-        output->data =
-            worker->buffer_count > 0 ? worker->buffers[--worker->buffer_count] : malloc(WORKER_BUFFER_SIZE);
-        output->capacity = output->data == NULL ? 0 : WORKER_BUFFER_SIZE;
+    if (output->data == NULL && needed <= OUTPUT_SMALL) {
+        output->data = malloc(OUTPUT_SMALL);
+        output->capacity = output->data == NULL ? 0 : OUTPUT_SMALL;
         return output->data != NULL;
     }
-    size_t capacity = output->capacity == 0 ? WORKER_BUFFER_SIZE : output->capacity;
+    if (output->capacity <= OUTPUT_SMALL && needed <= WORKER_BUFFER_SIZE)
+        return buffer_from_pool(worker, output);
+    size_t capacity = WORKER_BUFFER_SIZE;
     while (capacity < needed)
         capacity *= 2;
     if (capacity > UINT32_MAX / 2)

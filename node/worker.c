@@ -103,8 +103,11 @@ static void trim(struct worker *worker)
     if (worker->connection_count != worker->connection_count_before)
         worker->trim_at_us = worker->now_us + TRIM_QUIET_US;
     worker->connection_count_before = worker->connection_count;
-    if (worker->connections_gone < TRIM_CONNECTIONS || worker->now_us < worker->trim_at_us)
+    if (worker->connections_gone >= TRIM_CONNECTIONS)
+        worker->trim_wanted = true;
+    if (!worker->trim_wanted || worker->now_us < worker->trim_at_us)
         return;
+    worker->trim_wanted = false;
     worker->connections_gone = 0;
     while (worker->buffer_count > 0)
         free(worker->buffers[--worker->buffer_count]);
@@ -126,8 +129,11 @@ static void shrink_buffers(struct worker *worker)
 {
     bool quiet = worker->counters->bytes_sent == worker->bytes_sent_before;
     worker->bytes_sent_before = worker->counters->bytes_sent;
-    while (quiet && worker->buffer_count > WORKER_BUFFERS_QUIET)
+    if (!quiet || worker->buffer_count <= WORKER_BUFFERS_QUIET)
+        return;
+    while (worker->buffer_count > WORKER_BUFFERS_QUIET)
         free(worker->buffers[--worker->buffer_count]);
+    worker->trim_wanted = true;
 }
 
 static void on_tick(evutil_socket_t fd, short events, void *argument)

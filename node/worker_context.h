@@ -112,7 +112,8 @@ struct worker {
     bool stopping;                    /* saying goodbye */
     uint64_t trim_at_us;              /* not before then is memory given back to the system */
     uint32_t connection_count_before; /* at the last tick */
-    uint32_t connections_gone;        /* since memory was last given back */
+    bool trim_wanted;
+    uint32_t connections_gone; /* since memory was last given back */
 };
 
 /* worker.c */
