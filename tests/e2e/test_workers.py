@@ -3,12 +3,14 @@ Several workers behave as one broker: what a subscription, a retained message, a
 whatever workers the clients sit on. Where a client sits is looked up in /proc, not assumed.
 """
 import threading
+import time
 
 from shoal_test import packets
 from shoal_test.case import Case, cost, only_shoal, workers
 from shoal_test.packets import PUBACK, PUBREC
 
 LASTING = {"session_expiry_interval": 1000}
+DEEP_QUEUES = {"mqtt": {"max_queued_messages": 1000000, "max_queued_bytes": "1GB"}}
 
 
 @only_shoal
@@ -145,7 +147,7 @@ class AcrossWorkers(Case):
     @workers(2, 4)
     def test_session_moves_under_traffic_without_loss_or_double(self, count):
         """Publishers on all workers while one session moves around: QoS 1 at least once, QoS 2 exactly once."""
-        broker = self.broker(count)
+        broker = self.broker(count, config=DEEP_QUEUES)
         client = broker.client("c", slot=0, clean=False, props=LASTING)
         client.subscribe("t/#", 2)
         sent, stop, errors = [[] for _ in range(count)], threading.Event(), []
@@ -158,6 +160,7 @@ class AcrossWorkers(Case):
                     sender.publish("t/%d" % slot, payload, 1 + number % 2)
                     sent[slot].append(payload)
                     number += 1
+                    time.sleep(0.002)
             except Exception as error:
                 errors.append(error)
 

@@ -275,7 +275,7 @@ class Mosquitto(Broker):
     def start(self, probe=True):
         for reservation in self.reserved:
             reservation.release()
-        lines = ["per_listener_settings false", "allow_anonymous true", "log_type all", "max_inflight_messages 100",
+        lines = ["user root", "per_listener_settings false", "allow_anonymous true", "log_type all", "max_inflight_messages 100",
                  "max_queued_messages 100000"]
         for key, listener in self.config["listeners"].items():
             lines += ["listener %d 127.0.0.1" % self.ports[key]]
