@@ -84,8 +84,8 @@ static void refuse_undecodable(
         /* Answered in a form that clients of either age understand [MQTT-3.1.2-2]. */
         connection->version = connect->version >= MQTT_5_0 ? MQTT_5_0 : MQTT_3_1_1;
         refuse(connection, fault->reason, fault->text);
-    } else if (connection->version == MQTT_5_0) {
-        refuse(connection, fault->reason, fault->text);
+    } else if (connection->version == MQTT_5_0 || fault->reason == MQTT_CLIENT_IDENTIFIER_NOT_VALID) {
+        refuse(connection, fault->reason, fault->text); /* the latter in version 3 too [MQTT-3.1.3-8] */
     } else {
         connection_close(connection, fault->reason, fault->text); /* version 3: closed without a CONNACK */
     }
@@ -295,7 +295,8 @@ static void attach(struct connecting *connecting, struct session *session)
 static struct session *take_over_here(
     struct worker *worker, struct connecting *connecting, struct session *session)
 {
-    session->stamp = connecting->claim.stamp; /* before the old connection ends: its release must not count */
+    /* The old connection ends under the old stamp: if its session ends with it, that must not release the new
+     * claim. */
     if (session->connection != NULL) {
         worker->counters->sessions_taken_over++;
         connection_close(session->connection, MQTT_SESSION_TAKEN_OVER, "its client connected again");
@@ -305,6 +306,8 @@ static struct session *take_over_here(
             session->connecting->connection, MQTT_SERVER_BUSY, "the same client connected again meanwhile");
         session = session_find(worker, connecting->client_id);
     }
+    if (session != NULL)
+        session->stamp = connecting->claim.stamp;
     if (session == NULL || !connecting->connect.clean_start) {
         if (session != NULL)
             session_will_clear(session); /* delayed, and the client is back [MQTT-3.1.3-9] */
