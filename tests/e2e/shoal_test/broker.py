@@ -226,8 +226,10 @@ class Broker:
         for slot, pid in enumerate(self.worker_pids()):
             for inode in processes.socket_inodes(pid) if pid else ():
                 owners[inode] = slot
-        inodes = processes.server_inodes(set(self.ports.values()))
-        return [owners.get(inodes.get(client.local_port())) for client in clients]
+        return [owners.get(self._server_inode(client.local_port())) for client in clients]
+
+    def _server_inode(self, client_port):
+        return next((inode for port in self.ports.values() if (inode := processes.server_inode(port, client_port))), None)
 
     def slot(self, client, timeout=DEADLINE):
         return wait_for(lambda: (found := self.slots([client])[0]) is not None and (found + 1),
