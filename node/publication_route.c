@@ -210,6 +210,7 @@ enum acceptance_result publication_route(
 bool publication_deliver(void *context, unsigned peer, const struct publication_view *view)
 {
     struct worker *worker = context;
+    session_moves_heard(worker->moves, peer, &view->meta);
     if (view->meta.will != 0 && wills_seen(worker->wills, &view->meta))
         return false;
     struct publication *object = NULL;

@@ -292,7 +292,8 @@ static void import_inflight(struct session *session, struct reader *reader, bool
         return;
     }
     if (late) {
-        session_enqueue(session, &request);
+        if (session->move_in == NULL || !session_move_seen(session->move_in, &view.meta))
+            session_enqueue(session, &request);
     } else {
         delivery.publication = publication_new(&view);
         if (delivery.publication == NULL || inflight_restore(&session->inflight, &delivery) != STATUS_OK) {

@@ -167,7 +167,7 @@ const struct config_row config_table[] = {
      "Bytes of a client identifier; every server must take 23."},
     {"mqtt.max_subscriptions", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_subscriptions), "10000", 0, 100e6, NULL,
      "Subscriptions of one session; 0 no limit."},
-    {"mqtt.max_queued_messages", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_queued_messages), "1000", 1, 100e6, NULL,
+    {"mqtt.max_queued_messages", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_queued_messages), "100000", 1, 100e6, NULL,
      "Messages that wait for one session, beyond those in flight."},
     {"mqtt.max_queued_bytes", CONFIG_TYPE_SIZE, FIELD(mqtt.max_queued_bytes), "\"16MB\"", KIB, 1024 * 1024 * MIB,
      NULL, "Bytes of the messages that wait for one session; at least max_packet_size."},
