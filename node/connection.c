@@ -191,20 +191,18 @@ static void drain(struct connection *connection)
 {
     if (connection->state != CONNECTION_DRAINING)
         connection_enter(connection, CONNECTION_DRAINING);
-    if (connection->output.waiting > 0) {
-        enum status status = output_write(connection);
-        if (status == STATUS_AGAIN && connection->output.waiting > 0) {
-            watch(connection);
-            return;
-        }
-        if (status != STATUS_OK && status != STATUS_AGAIN) {
-            finish(connection);
-            return;
-        }
+    list_remove(
+        &connection->dirty); /* the end of the turn writes nothing for it: we do, when it is writable */
+    enum status status = STATUS_OK;
+    if (connection->output.waiting > 0)
+        status = output_write(connection);
+    if (connection->output.waiting == 0 && (status == STATUS_OK || status == STATUS_AGAIN))
+        status = transport_shutdown(&connection->transport);
+    /* What the client still says is thrown away meanwhile: unread, it would wake us all the time. */
+    if (status == STATUS_OK || status == STATUS_AGAIN) {
+        enum status drained = transport_drain(&connection->transport);
+        status = drained == STATUS_CLOSED ? STATUS_CLOSED : STATUS_AGAIN;
     }
-    enum status status = transport_shutdown(&connection->transport);
-    if (status == STATUS_OK)
-        status = transport_drain(&connection->transport);
     if (status == STATUS_AGAIN)
         watch(connection);
     else
@@ -298,7 +296,7 @@ static bool keep_input(struct connection *connection, const uint8_t *data, size_
         free(connection->input);
         connection->input = input;
         connection->input_capacity = (uint32_t)size;
-    } else {
+    } else if (data != connection->input) { /* a large packet that grows stays where it is */
         memmove(connection->input, data, size);
     }
     connection->input_size = (uint32_t)size;

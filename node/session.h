@@ -46,6 +46,8 @@ struct session {
     uint8_t version;               /* of the last connection */
     struct connecting *connecting; /* who waits for the move that brings it here; NULL: nobody */
     bool queueing;                 /* deliveries go to the queue although connected: CONNACK is not out yet */
+    bool arriving;                 /* its state is still on the way here: connect_moved() will be called */
+    bool began_clean;              /* made for a Clean Start: an older one that turns up late is ended */
     uint64_t stamp;                /* of the claim that owns it */
     struct session_move_in *move_in;   /* something of it is still coming here; NULL: no */
     struct session_move_out *move_out; /* it is leaving: out of the table, deliveries queue; NULL: no */

@@ -85,7 +85,7 @@ static void refuse_undecodable(
         connection->version = connect->version >= MQTT_5_0 ? MQTT_5_0 : MQTT_3_1_1;
         refuse(connection, fault->reason, fault->text);
     } else if (connection->version == MQTT_5_0 || fault->reason == MQTT_CLIENT_IDENTIFIER_NOT_VALID) {
-        refuse(connection, fault->reason, fault->text); /* the latter in version 3 too [MQTT-3.1.3-8] */
+        refuse(connection, fault->reason, fault->text); /* [MQTT-3.1.3-8 of 3.1.1]: return code 2 */
     } else {
         connection_close(connection, fault->reason, fault->text); /* version 3: closed without a CONNACK */
     }
@@ -113,7 +113,8 @@ static bool choose_client_id(struct connection *connection, struct connecting *c
     connecting->client_id = connect->client_id;
     if (identity != NULL && identity->client_id != NULL)
         connecting->client_id = bytes_of_text(identity->client_id);
-    if (connecting->client_id.size > connection->worker->config->mqtt.max_clientid_length) {
+    if (connecting->client_id.size > connection->worker->config->mqtt.max_clientid_length ||
+        connecting->client_id.size > CLAIMS_CLIENT_ID_MAX) {
         refuse(connection, MQTT_CLIENT_IDENTIFIER_NOT_VALID,
             "client identifier longer than mqtt.max_clientid_length");
         return false;
@@ -207,7 +208,7 @@ static void fill_connack(const struct connection *connection, const struct conne
     if (!limits->retain_available)
         SAY(PROPERTY_RETAIN_AVAILABLE, retain_available, 0);
     SAY(PROPERTY_MAXIMUM_PACKET_SIZE, maximum_packet_size, (uint32_t)limits->max_packet_size);
-    if (connecting->assigned[0] != '\0')
+    if (connect->client_id.size == 0)
         SAY(PROPERTY_ASSIGNED_CLIENT_IDENTIFIER, assigned_client_identifier, connecting->client_id);
     if (limits->max_topic_alias > 0)
         SAY(PROPERTY_TOPIC_ALIAS_MAXIMUM, topic_alias_maximum, (uint16_t)limits->max_topic_alias);
@@ -290,42 +291,40 @@ static void attach(struct connecting *connecting, struct session *session)
     session->queueing = true;
 }
 
+void connect_take_away(struct session *session, const char *text)
+{
+    if (session->connection != NULL) {
+        session->worker->counters->sessions_taken_over++;
+        connection_close(session->connection, MQTT_SESSION_TAKEN_OVER, text);
+    } else if (session->connecting != NULL) {
+        refuse(session->connecting->connection, MQTT_SERVER_BUSY, text); /* CONNACK has no other word */
+    }
+}
+
 /* Ends the connection that has the session now, or is about to, and lets the session go on or end as the new
  * CONNECT says. */
 static struct session *take_over_here(
     struct worker *worker, struct connecting *connecting, struct session *session)
 {
-    /* The old connection ends under the old stamp: if its session ends with it, that must not release the new
-     * claim. */
-    if (session->connection != NULL) {
-        worker->counters->sessions_taken_over++;
-        connection_close(session->connection, MQTT_SESSION_TAKEN_OVER, "its client connected again");
-        session = session_find(worker, connecting->client_id);
-    } else if (session->connecting != NULL) {
-        refuse(
-            session->connecting->connection, MQTT_SERVER_BUSY, "the same client connected again meanwhile");
-        session = session_find(worker, connecting->client_id);
+    /* If it ends with its connection it releases its own stamp, which is not the record's any more. */
+    connect_take_away(session, "its client connected again");
+    session = session_find(worker, connecting->client_id);
+    if (session == NULL)
+        return NULL;
+    session->stamp = connecting->claim.stamp;
+    if (connecting->connect.clean_start) {
+        session_will_now(session);
+        session_discard(&session);
+        return NULL;
     }
-    if (session != NULL)
-        session->stamp = connecting->claim.stamp;
-    if (session == NULL || !connecting->connect.clean_start) {
-        if (session != NULL)
-            session_will_clear(session); /* delayed, and the client is back [MQTT-3.1.3-9] */
-        return session;
-    }
-    session_will_now(session);
-    session_discard(&session);
-    return NULL;
+    session_will_clear(session); /* delayed, and the client is back [MQTT-3.1.3-9] */
+    return session;
 }
 
 /* A session of the client that another worker has claimed away but not yet asked for. */
 static bool park(struct worker *worker, struct connecting *connecting, struct session *session)
 {
-    if (session->connection != NULL)
-        connection_close(session->connection, MQTT_SESSION_TAKEN_OVER, "its client connected again");
-    else if (session->connecting != NULL)
-        refuse(
-            session->connecting->connection, MQTT_SERVER_BUSY, "the same client connected again meanwhile");
+    connect_take_away(session, "its client connected again");
     session = session_find(worker, connecting->client_id);
     if (session == NULL)
         return true;
@@ -355,6 +354,7 @@ static bool make_session(struct connecting *connecting)
         refuse(connection, MQTT_SERVER_BUSY, "out of memory");
         return false;
     }
+    session->began_clean = connecting->connect.clean_start;
     attach(connecting, session);
     return true;
 }
@@ -379,6 +379,7 @@ static void move_here(struct worker *worker, struct connecting *connecting)
     session->move_in =
         session_move_in(worker->moves, session, connecting->client_id, claim->stamp, claim->previous,
             claim->begun_us + (uint64_t)worker->config->session.claim_timeout_ms * 1000, false, NULL);
+    session->arriving = session->move_in != NULL;
     if (session->move_in == NULL)
         finish(connecting);
 }
@@ -386,8 +387,12 @@ static void move_here(struct worker *worker, struct connecting *connecting)
 void connect_moved(struct session *session, enum session_move_outcome outcome)
 {
     struct connecting *connecting = session->connecting;
-    if (connecting == NULL)
+    session->arriving = false;
+    if (connecting == NULL) { /* its client has gone meanwhile */
+        if (session->connection == NULL && session->move_out == NULL)
+            session_disconnected(session, true);
         return;
+    }
     connecting->session_present = outcome == SESSION_MOVE_FOUND;
     if (outcome == SESSION_MOVE_SILENT)
         log_warning(
@@ -417,11 +422,12 @@ static void claim_settled(struct connecting *connecting)
     if (session != NULL)
         session = take_over_here(worker, connecting, session);
     connecting->session_present = session != NULL;
+    if (session == NULL && !make_session(connecting))
+        return;
     if (session != NULL)
         attach(connecting, session);
-    else if (!make_session(connecting))
-        return;
-    finish(connecting);
+    if (!connecting->session->arriving) /* else connect_moved() goes on */
+        finish(connecting);
 }
 
 static void on_claim_answered(struct claim *claim)
@@ -439,14 +445,7 @@ void connect_superseded(void *context, struct bytes client_id, uint64_t stamp, u
     if (session == NULL || session->stamp >= stamp)
         return;
     log_debug("client %.*s: worker %u has it now", (int)client_id.size, (const char *)client_id.data, owner);
-    if (session->connection != NULL) {
-        worker->counters->sessions_taken_over++;
-        connection_close(
-            session->connection, MQTT_SESSION_TAKEN_OVER, "its client connected again at another worker");
-    } else if (session->connecting != NULL) {
-        refuse(session->connecting->connection, MQTT_SERVER_BUSY,
-            "the same client connected elsewhere meanwhile");
-    }
+    connect_take_away(session, "its client connected again at another worker");
 }
 
 uint64_t connect_owned(void *context, struct bytes client_id)
@@ -472,7 +471,9 @@ bool connect_late(void *context, struct bytes client_id, uint64_t stamp, unsigne
     if (session == NULL || session->stamp > stamp)
         return false;
     session->stamp = stamp;
-    if (previous < BUS_PEERS_MAX && previous != bus_self(worker->bus)) {
+    if (previous < BUS_PEERS_MAX && previous != bus_self(worker->bus) && session->began_clean) {
+        session_move_discard(worker->moves, client_id, stamp, previous);
+    } else if (previous < BUS_PEERS_MAX && previous != bus_self(worker->bus)) {
         struct session_move_in *move =
             session_move_in(worker->moves, session, client_id, stamp, previous, 0, true, session->move_in);
         if (session->move_in == NULL)
@@ -497,10 +498,12 @@ void connect_abandon(struct connection *connection)
     connecting_free(connection);
     if (session == NULL)
         return;
-    /* What it has got by now is as good as a session whose client is gone again. */
     session->connecting = NULL;
     session->queueing = false;
-    session_disconnected(session, true);
+    /* What it has got by now is as good as a session whose client is gone again. What it has not got yet
+       decides how long it lives: connect_moved(). */
+    if (!session->arriving)
+        session_disconnected(session, true);
 }
 
 void connect_received(struct connection *connection, struct bytes body)

@@ -132,14 +132,10 @@ static void *take_out(
     struct session *session = session_find(worker, client_id);
     if (session == NULL || session->stamp > stamp)
         return NULL;
-    if (session->connection != NULL) {
-        worker->counters->sessions_taken_over++;
-        connection_close(
-            session->connection, MQTT_SESSION_TAKEN_OVER, "its client connected again at another worker");
-        session = session_find(worker, client_id); /* without expiry it has ended with its connection */
-        if (session == NULL)
-            return NULL;
-    }
+    connect_take_away(session, "its client connected again at another worker");
+    session = session_find(worker, client_id); /* without expiry it has ended with its connection */
+    if (session == NULL)
+        return NULL;
     if (discard) {
         session_will_now(session); /* the session ends [MQTT-3.1.2-8] */
         session_discard(&session);
@@ -191,7 +187,9 @@ static void taken_back(void *context, void *session_pointer)
         return;
     }
     session_register(session);
-    session_disconnected(session, false);
+    claims_reclaim(worker->claims, session_client_id(session), session->stamp);
+    if (!session->arriving)
+        session_disconnected(session, false);
 }
 
 /* In

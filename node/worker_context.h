@@ -126,6 +126,9 @@ void worker_spend(struct worker *worker, uint32_t bytes);
 void connect_received(struct connection *connection, struct bytes body);
 /* Gives up what a connection that is still connecting waits for. */
 void connect_abandon(struct connection *connection);
+/* Ends the connection that has the session, or that is about to get it [MQTT-3.1.4-3]. The session may end
+   with it: find it anew. */
+void connect_take_away(struct session *session, const char *text);
 /* Hooks of claims.h; context is the worker. */
 /* The move of the session that it waits for is as far as it must be for CONNACK. */
 void connect_moved(struct session *session, enum session_move_outcome outcome);
