@@ -4,6 +4,7 @@
  * end of the turn, since events may still name them).
  */
 #include "node/connection.h"
+#include "node/topic_alias.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 
@@ -171,7 +172,8 @@ static void leave(struct connection *connection, bool with_will)
         session_disconnected(session, with_will);
     list_remove(&connection->held);
     acknowledgement_queue_clear(&connection->acknowledgements);
-    topic_aliases_free(&connection->aliases);
+    topic_aliases_in_free(&connection->aliases_in);
+    topic_aliases_out_free(&connection->aliases_out);
     connection_identity_free(&connection->identity);
     free(connection->input);
     connection->input = NULL;

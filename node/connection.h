@@ -95,8 +95,9 @@ struct connection {
     uint32_t input_size, input_capacity;
     struct output output;
     struct acknowledgement_queue acknowledgements;
-    struct list subacks;           /* SUBSCRIBEs whose SUBACK waits for the routes */
-    struct topic_aliases *aliases; /* inward, owned; NULL until used */
+    struct list subacks;                   /* SUBSCRIBEs whose SUBACK waits for the routes */
+    struct topic_aliases_in *aliases_in;   /* owned; NULL until used */
+    struct topic_aliases_out *aliases_out; /* owned; NULL: the client takes none */
     uint64_t next_ticket;
     struct peer_address address;
 };

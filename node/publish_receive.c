@@ -4,6 +4,7 @@
  * routed and acknowledged at once.
  */
 #include "node/connection.h"
+#include "node/topic_alias.h"
 #include "node/worker_context.h"
 
 #include "shared/clock.h"
@@ -15,25 +16,6 @@
 
 #include <stdlib.h>
 
-/* Topic Alias, from client to server [MQTT 3.3.2.3.4]. */
-struct topic_aliases {
-    uint16_t count;
-    struct {
-        uint8_t *topic; /* owned; NULL: not set */
-        uint16_t size;
-    } entries[];
-};
-
-void topic_aliases_free(struct topic_aliases **aliases)
-{
-    if (*aliases == NULL)
-        return;
-    for (uint16_t i = 0; i < (*aliases)->count; i++)
-        free((*aliases)->entries[i].topic);
-    free(*aliases);
-    *aliases = NULL;
-}
-
 static bool fail(struct connection *connection, enum mqtt_reason reason, const char *text)
 {
     connection->worker->counters->protocol_errors++;
@@ -41,36 +23,22 @@ static bool fail(struct connection *connection, enum mqtt_reason reason, const c
     return false;
 }
 
-/* Notes or looks up the alias; sets publish->topic. */
+/* Notes or looks up the alias; sets publish->topic [MQTT-3.3.2-7 … -12]. */
 static bool resolve_alias(struct connection *connection, struct mqtt_publish *publish)
 {
-    uint16_t maximum = (uint16_t)connection->worker->config->mqtt.max_topic_alias;
-    if (publish->topic_alias > maximum)
-        return fail(
-            connection, MQTT_TOPIC_ALIAS_INVALID, "topic alias above the maximum"); /* [MQTT-3.3.2-9] */
-    struct topic_aliases *aliases = connection->aliases;
-    if (aliases == NULL) {
-        aliases = calloc(1, sizeof *aliases + maximum * sizeof aliases->entries[0]);
-        if (aliases == NULL)
-            return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
-        aliases->count = maximum;
-        connection->aliases = aliases;
-    }
-    uint16_t i = (uint16_t)(publish->topic_alias - 1);
-    if (publish->topic.size == 0) {
-        if (aliases->entries[i].topic == NULL)
-            return fail(connection, MQTT_PROTOCOL_ERROR, "topic alias that was never set");
-        publish->topic = bytes_of(aliases->entries[i].topic, aliases->entries[i].size);
+    if (connection->aliases_in == NULL)
+        connection->aliases_in =
+            topic_aliases_in_new((uint16_t)connection->worker->config->mqtt.max_topic_alias);
+    enum status status = connection->aliases_in == NULL ? STATUS_NO_MEMORY
+                                                        : topic_aliases_in_resolve(connection->aliases_in,
+                                                              publish->topic_alias, &publish->topic);
+    if (status == STATUS_OK)
         return true;
-    }
-    uint8_t *topic = malloc(publish->topic.size);
-    if (topic == NULL)
-        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
-    memcpy(topic, publish->topic.data, publish->topic.size);
-    free(aliases->entries[i].topic);
-    aliases->entries[i].topic = topic;
-    aliases->entries[i].size = (uint16_t)publish->topic.size;
-    return true;
+    if (status == STATUS_LIMIT)
+        return fail(connection, MQTT_TOPIC_ALIAS_INVALID, "topic alias above the maximum");
+    if (status == STATUS_NOT_FOUND)
+        return fail(connection, MQTT_PROTOCOL_ERROR, "topic alias that was never set");
+    return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
 }
 
 /* Acknowledgements

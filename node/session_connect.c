@@ -5,6 +5,7 @@
  */
 #include "node/connection.h"
 #include "node/session.h"
+#include "node/topic_alias.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 
@@ -245,6 +246,7 @@ static void finish(struct connecting *connecting)
     connection->keep_alive_s = keep_alive_s(connection->worker, connect);
     connection->receive_maximum = connect->properties.receive_maximum;
     connection->maximum_packet_size = connect->properties.maximum_packet_size;
+    connection->aliases_out = topic_aliases_out_new(connect->properties.topic_alias_maximum);
     connection_enter(connection, CONNECTION_ACTIVE);
     connection->read_us = connection->worker->now_us;
     struct mqtt_properties properties;

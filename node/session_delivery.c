@@ -5,6 +5,7 @@
  */
 #include "node/connection.h"
 #include "node/session.h"
+#include "node/topic_alias.h"
 #include "node/worker_context.h"
 
 #include "shared/clock.h"
@@ -90,6 +91,17 @@ static bool put_shared(struct session *session, struct encoded_publish *encoded,
     return true;
 }
 
+/* Known to the client: the alias alone; new and worth it: topic and alias. False: the topic as ever. */
+static bool use_alias(const struct connection *connection, struct mqtt_publish_out *publish)
+{
+    publish->topic_alias = topic_aliases_out_find(connection->aliases_out, publish->topic);
+    if (publish->topic_alias != 0)
+        publish->topic = BYTES_NONE;
+    else
+        publish->topic_alias = topic_aliases_out_next(connection->aliases_out, publish->topic);
+    return publish->topic_alias != 0;
+}
+
 /* Writes one PUBLISH. False: it cannot be sent (expired, too large, no memory) and was counted as dropped. */
 static bool send_publish(
     struct session *session, const struct delivery_request *request, uint16_t packet_id, bool dup)
@@ -114,6 +126,8 @@ static bool send_publish(
         }
         publish.has_message_expiry = true;
     }
+    if (connection->aliases_out != NULL)
+        plain &= !use_alias(connection, &publish);
     size_t size = mqtt_publish_size(&publish);
     if (size > connection->maximum_packet_size) { /* [MQTT-3.1.2-24, -25] */
         counters->dropped_too_large++;
@@ -127,6 +141,8 @@ static bool send_publish(
         counters->dropped_qos0_output++;
         return false;
     }
+    if (publish.topic_alias != 0 && publish.topic.size > 0)
+        topic_aliases_out_note(connection->aliases_out, publish.topic);
     counters->publish_sent++;
     counters->packets_sent++;
     return true;

@@ -150,8 +150,6 @@ bool pubrel_received(struct connection *connection, const struct mqtt_acknowledg
 void publish_complete(void *context, void *taker, uint64_t ticket, enum acceptance_result result);
 void publish_retry_stalled(struct worker *worker);
 void acknowledgement_queue_clear(struct acknowledgement_queue *queue);
-struct topic_aliases;
-void topic_aliases_free(struct topic_aliases **aliases);
 
 /* subscribe_receive.c */
 bool subscribe_received(struct connection *connection, struct bytes body);

@@ -314,6 +314,29 @@ class Aliases(Case):
                           ("a/three", b"6")])
         self.assertTrue(all("topic_alias" not in got.props for got in receiver.messages))
 
+    def test_broker_uses_aliases_as_far_as_the_client_takes_them(self):
+        broker = self.broker(2)
+        receiver = broker.client("r", props={"topic_alias_maximum": 2})
+        other, sender = broker.client("o"), broker.client("s")
+        for client in (receiver, other):
+            client.subscribe("alias/#", 2)
+        topics = ["alias/one", "alias/two", "alias/three"] * 3
+        for number, topic in enumerate(topics):
+            sender.publish(topic, b"%d" % number, number % 3)
+        receiver.wait_messages(9)
+        other.wait_messages(9)
+        known = {}
+        for got in receiver.messages:
+            alias = got.props.get("topic_alias")
+            if alias:
+                self.assertIn(alias, (1, 2))
+                self.assertTrue(got.topic or alias in known)
+                known.setdefault(alias, got.topic)
+            self.assertEqual(got.topic or known[alias], topics[int(got.payload)])
+        self.assertEqual(len(known), 2)
+        self.assertTrue(any(not got.topic for got in receiver.messages))
+        self.assertTrue(all("topic_alias" not in got.props for got in other.messages))
+
     def test_aliases_end_with_the_connection(self):
         broker = self.broker()
         sender = broker.client("s", props=LASTING)
