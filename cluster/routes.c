@@ -10,11 +10,14 @@
 #include <stdlib.h>
 
 static enum status want_filter(struct routes *routes, struct topic_filter *filter, int durable_change);
-static enum status want_group(struct routes *routes, struct topic_filter *filter, struct topic_group *group);
+static enum status want_group(
+    struct routes *routes, struct topic_filter *filter, struct topic_group *group, int durable_change);
 static struct route *route_new(struct routes *routes, struct topic_filter *filter, struct topic_group *group);
 static void route_free(struct routes *routes, struct route *route);
 static bool names_fit(const struct topic_filter *filter, const struct topic_group *group);
 static void announce(struct routes *routes, const struct route *route);
+static void announce_group(struct routes *routes, struct route *route);
+static uint32_t route_members(const struct route *route);
 static uint8_t route_flags(const struct route *route);
 static void tell_changed_groups(struct routes *routes);
 static void end_lingering(struct routes *routes, uint64_t now_us);
@@ -78,7 +81,7 @@ enum status routes_want(
     struct routes *routes, struct topic_filter *filter, struct topic_group *group, int durable_change)
 {
     if (group != NULL)
-        return want_group(routes, filter, group);
+        return want_group(routes, filter, group, durable_change);
     return want_filter(routes, filter, durable_change);
 }
 
@@ -158,7 +161,7 @@ size_t routes_entry_size(const struct route *route)
 uint8_t *routes_write_entry(struct routes *routes, uint8_t *to, const struct route *route)
 {
     to = record_write_u8(to, route_flags(route));
-    to = record_write_u32(to, route->group != NULL ? route->group->count : 0);
+    to = record_write_u32(to, route_members(route));
     return routes_write_names(routes, to, route->filter, route->group);
 }
 
@@ -206,10 +209,13 @@ static enum status want_filter(struct routes *routes, struct topic_filter *filte
     return STATUS_OK;
 }
 
-static enum status want_group(struct routes *routes, struct topic_filter *filter, struct topic_group *group)
+static enum status want_group(
+    struct routes *routes, struct topic_filter *filter, struct topic_group *group, int durable_change)
 {
     struct route *route = group->owner_data;
     if (route != NULL) {
+        assert(durable_change >= 0 || route->durable >= (uint32_t)-durable_change);
+        route->durable = (uint32_t)((int64_t)route->durable + durable_change);
         if (list_empty(&route->aside))
             list_append(&routes->changed, &route->aside);
         return STATUS_OK;
@@ -222,8 +228,8 @@ static enum status want_group(struct routes *routes, struct topic_filter *filter
     if (route == NULL)
         return STATUS_NO_MEMORY;
     group->owner_data = route;
-    route->members = group->count;
-    announce(routes, route);
+    route->durable = durable_change > 0 ? (uint32_t)durable_change : 0;
+    announce_group(routes, route);
     return STATUS_OK;
 }
 
@@ -280,10 +286,29 @@ static void announce(struct routes *routes, const struct route *route)
     }
 }
 
+static void announce_group(struct routes *routes, struct route *route)
+{
+    route->members = route_members(route);
+    route->group_flags = route_flags(route);
+    announce(routes, route);
+}
+
+/* The connected ones, if there are any. */
+static uint32_t route_members(const struct route *route)
+{
+    const struct topic_group *group = route->group;
+    if (group == NULL)
+        return 0;
+    return group->connected > 0 ? group->connected : group->count;
+}
+
 static uint8_t route_flags(const struct route *route)
 {
+    if (route->group != NULL && route->group->count == 0)
+        return ROUTE_GROUP;
     if (route->group != NULL)
-        return route->group->count > 0 ? ROUTE_GROUP | ROUTE_WANTED : ROUTE_GROUP;
+        return (uint8_t)(ROUTE_GROUP | ROUTE_WANTED | (route->durable > 0 ? ROUTE_DURABLE : 0) |
+                         (route->group->connected == 0 ? ROUTE_AWAY : 0));
     /* A lingering filter is wanted until its linger ends: route_end announces it with nobody left. */
     bool wanted = route->filter->count > 0 || !list_empty(&route->aside);
     return (uint8_t)((wanted ? ROUTE_WANTED : 0) | (route->durable_told ? ROUTE_DURABLE : 0));
@@ -295,10 +320,8 @@ static void tell_changed_groups(struct routes *routes)
     {
         struct route *route = list_entry(element, struct route, aside);
         list_remove(&route->aside);
-        if (route->members != route->group->count) {
-            route->members = route->group->count;
-            announce(routes, route);
-        }
+        if (route->members != route_members(route) || route->group_flags != route_flags(route))
+            announce_group(routes, route);
         if (route->members == 0)
             route_free(routes, route);
     }
@@ -385,6 +408,7 @@ static void on_turn_applied(void *context)
 static void on_turn_ending(void *context)
 {
     struct routes *routes = context;
+    tell_changed_groups(routes);
     if (routes->ack_due != 0)
         acknowledge(routes);
     if (!list_empty(&routes->givings))
@@ -401,7 +425,6 @@ static void on_tick(void *context)
 {
     struct routes *routes = context;
     uint64_t now_us = clock_monotonic_us();
-    tell_changed_groups(routes);
     end_lingering(routes, now_us);
     routes_state_tick(routes, now_us);
     routes_settle_waiters(routes);

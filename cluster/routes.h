@@ -67,9 +67,10 @@ bool routes_ready(const struct routes *routes);
  * announcement the entry stays alive by owner_data, so remember filter and group before topic_index_remove()
  * and call this after. STATUS_LIMIT: names too long for a record (nothing is announced; take the subscription
  * out again). STATUS_NO_MEMORY: as above. Removing never fails. Hot enough for reconnect storms: no look-up,
- * and no record unless the answer to «wanted?» or «durable?» or the member count changes. Member counts other
- * than 0→1 are announced together, a tick later; a group without members does not linger, it would attract
- * publications.
+ * and no record unless the answer to «wanted?» or «durable?» or the member count changes. A group announces
+ * how many members with a connected client it has, or if there are none, how many it has at all and that they
+ * are away: call also when that changes. Counts other than 0→1 are announced once, at the end of the turn; a
+ * group without members does not linger, it would attract publications.
  */
 enum status routes_want(struct routes *routes, struct topic_filter *filter, struct topic_group *group,
     int durable_change) CHECK_RESULT;

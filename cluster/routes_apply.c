@@ -159,6 +159,9 @@ static enum status apply_group(
     status = topic_index_set_group_peer(routes->index, group, peer, entry->members);
     if (status != STATUS_OK)
         return status;
+    if (entry->members > 0)
+        topic_index_set_group_state(
+            group, peer, (entry->flags & ROUTE_AWAY) != 0, (entry->flags & ROUTE_DURABLE) != 0);
     confirm(routes, peer, group, entry->members > 0);
     count_route(routes, peer, was, entry->members > 0);
     return STATUS_OK;

@@ -18,7 +18,7 @@
  * STATE_END:     u8 slot, u64 exchange, u64 sequence up to which the state counts
  */
 enum route_kind { ROUTE_CHANGE = 1, ROUTE_PAGE = 2 };
-enum route_flag { ROUTE_WANTED = 1, ROUTE_DURABLE = 2, ROUTE_GROUP = 4 };
+enum route_flag { ROUTE_WANTED = 1, ROUTE_DURABLE = 2, ROUTE_GROUP = 4, ROUTE_AWAY = 8 };
 enum state_flag {
     STATE_NOT_READING = 1, /* the sender reads no client before it has this state */
     STATE_ASK_ME = 2,      /* not a request: the sender could not tell everything, ask it */
@@ -34,8 +34,9 @@ struct route {
     struct topic_filter *filter;
     struct topic_group *group; /* NULL: ordinary */
     uint64_t linger_until_us;
-    uint32_t durable; /* durable sessions that want the filter */
-    uint32_t members; /* of the group, as announced */
+    uint32_t durable;    /* durable sessions that want the filter */
+    uint32_t members;    /* of the group, as announced */
+    uint8_t group_flags; /* of the group, as announced */
     bool durable_told;
 };
 

@@ -349,8 +349,12 @@ static void write_other_entries(void *context, struct topic_filter *filter)
         write_other_entry(page, (uint8_t)(ROUTE_WANTED | (durable ? ROUTE_DURABLE : 0)), 0, filter, NULL);
     }
     for (struct topic_group *group = filter->groups; group != NULL; group = group->next) {
-        if ((group->peers & bit) != 0)
-            write_other_entry(page, ROUTE_GROUP | ROUTE_WANTED, group->peer_members[about], filter, group);
+        if ((group->peers & bit) == 0)
+            continue;
+        unsigned flags = ROUTE_GROUP | ROUTE_WANTED;
+        flags |= (group->away_peers & bit) != 0 ? ROUTE_AWAY : 0;
+        flags |= (group->durable_peers & bit) != 0 ? ROUTE_DURABLE : 0;
+        write_other_entry(page, (uint8_t)flags, group->peer_members[about], filter, group);
     }
 }
 

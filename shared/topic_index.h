@@ -51,14 +51,22 @@ struct topic_filter {
 struct topic_group {
     struct topic_group *next;
     struct topic_filter *filter;
-    struct subscription **members; /* local members */
+    struct subscription **members; /* local members, those with a connected client first */
     uint32_t count;
+    uint32_t connected; /* how many of them have one */
     uint32_t capacity;
-    uint64_t peers;         /* peers that have members of this group for this filter */
-    uint32_t *peer_members; /* [TOPIC_INDEX_PEERS_MAX] members per peer, NULL while no peer has any */
-    uint32_t cursor;        /* the strategy's own */
-    void *owner_data;       /* as in topic_filter, for the group's announcement */
-    char name[];            /* NUL-terminated group name */
+    uint32_t holds;              /* who keeps a pointer: topic_index_hold_group() */
+    uint64_t peers;              /* peers that have members of this group for this filter */
+    uint64_t away_peers;         /* subset: none of those is connected */
+    uint64_t durable_peers;      /* subset of `peers`: a durable session is among them */
+    uint32_t *peer_members;      /* [TOPIC_INDEX_PEERS_MAX] members per peer, NULL while no peer has any */
+    uint64_t hash;               /* keyed, of filter and name: the same in all workers */
+    void *owner_data;            /* as in topic_filter, for the group's announcement */
+    struct subscription *sticky; /* strategies' own (shared/share_pick.h): a connected local member or NULL */
+    uint32_t sticky_slot;
+    uint32_t cursor;       /* over all members */
+    uint32_t local_cursor; /* over own ones */
+    char name[];           /* NUL-terminated group name */
 };
 
 struct topic_index;
@@ -79,22 +87,31 @@ void topic_index_release(struct topic_index *index, struct topic_filter *filter)
 /* Finds or makes a group below a filter's entry. */
 enum status topic_index_group(struct topic_index *index, struct topic_filter *filter, struct bytes name,
     struct topic_group **ret_group) CHECK_RESULT;
+/* The group if there is one, else NULL. */
+struct topic_group *topic_index_find_group(const struct topic_filter *filter, struct bytes name);
+/* A held group and its filter stay, members or not; each hold is let go of once. */
+void topic_index_hold_group(struct topic_group *group);
+void topic_index_unhold_group(struct topic_index *index, struct topic_group *group);
 
 /* Inserts; `group` NULL for an ordinary subscription. O(1). Order among subscriptions is not kept. */
 enum status topic_index_insert(struct topic_index *index, struct topic_filter *filter,
     struct topic_group *group, struct subscription *subscription) CHECK_RESULT;
 /* Removes in O(1), whatever the number of subscriptions of the filter; releases the entry if it is empty. */
 void topic_index_remove(struct topic_index *index, struct subscription *subscription);
+/* A group's member has a connected client now, or none any more (as when it was inserted). O(1). */
+void topic_index_set_connected(struct subscription *member, bool connected);
 
 /*
  * Sets or clears a peer's interest. Clearing does not release: the caller still has the pointer and calls
- * topic_index_release() when it is done with it. The same for a group's 0 members.
+ * topic_index_release() when it is done with it. The same for a group's 0 members. How a peer's members are
+ * (away, durable) is said after their number.
  */
 void topic_index_set_peer(
     struct topic_index *index, struct topic_filter *filter, unsigned peer, bool durable);
 void topic_index_clear_peer(struct topic_index *index, struct topic_filter *filter, unsigned peer);
 enum status topic_index_set_group_peer(
     struct topic_index *index, struct topic_group *group, unsigned peer, uint32_t members) CHECK_RESULT;
+void topic_index_set_group_state(struct topic_group *group, unsigned peer, bool away, bool durable);
 /* Clears one peer everywhere (it died) and releases. Cost: by the number of entries in the index. */
 void topic_index_drop_peer(struct topic_index *index, unsigned peer);
 

@@ -15,6 +15,7 @@ static void shrink(
 static void array_free(struct topic_index *index, struct subscription **array, uint32_t capacity);
 static void group_free(struct topic_index *index, struct topic_group *group);
 static void group_forget_peer(struct topic_index *index, struct topic_group *group, unsigned peer);
+static uint64_t group_hash(const struct topic_index *index, struct topic_group *group);
 static size_t group_size(size_t name_size);
 static uint64_t peer_bit(unsigned peer);
 
@@ -47,6 +48,8 @@ void topic_index_remove(struct topic_index *index, struct subscription *subscrip
     struct subscription ***array = group == NULL ? &filter->subscriptions : &group->members;
     uint32_t *count = group == NULL ? &filter->count : &group->count;
     assert(subscription->position < *count && (*array)[subscription->position] == subscription);
+    if (group != NULL)
+        topic_index_set_connected(subscription, false); /* among the others, who are in no order */
     struct subscription *last = (*array)[--*count];
     (*array)[subscription->position] = last;
     last->position = subscription->position;
@@ -56,22 +59,58 @@ void topic_index_remove(struct topic_index *index, struct subscription *subscrip
     topic_index_release(index, filter);
 }
 
+void topic_index_set_connected(struct subscription *member, bool connected)
+{
+    struct topic_group *group = member->group;
+    assert(group != NULL);
+    if ((member->position < group->connected) == connected)
+        return;
+    if (!connected && group->sticky == member)
+        group->sticky = NULL;
+    /* It changes places with the first of the others, or the last of its own kind. */
+    uint32_t border = connected ? group->connected++ : --group->connected;
+    struct subscription *other = group->members[border];
+    group->members[member->position] = other;
+    other->position = member->position;
+    group->members[border] = member;
+    member->position = border;
+}
+
+struct topic_group *topic_index_find_group(const struct topic_filter *filter, struct bytes name)
+{
+    for (struct topic_group *group = filter->groups; group != NULL; group = group->next) {
+        if (bytes_equal(bytes_of_text(group->name), name))
+            return group;
+    }
+    return NULL;
+}
+
+void topic_index_hold_group(struct topic_group *group)
+{
+    group->holds++;
+}
+
+void topic_index_unhold_group(struct topic_index *index, struct topic_group *group)
+{
+    assert(group->holds > 0);
+    if (--group->holds == 0)
+        topic_index_release(index, group->filter);
+}
+
 enum status topic_index_group(
     struct topic_index *index, struct topic_filter *filter, struct bytes name, struct topic_group **ret_group)
 {
     assert(name.size >= 1 && name.size <= UINT16_MAX);
-    for (struct topic_group *group = filter->groups; group != NULL; group = group->next) {
-        if (!bytes_equal(bytes_of_text(group->name), name))
-            continue;
-        *ret_group = group;
+    *ret_group = topic_index_find_group(filter, name);
+    if (*ret_group != NULL)
         return STATUS_OK;
-    }
     struct topic_group *group = calloc(1, group_size(name.size));
     if (group == NULL)
         return STATUS_NO_MEMORY;
     memcpy(group->name, name.data, name.size);
     index->memory += heap_size(group_size(name.size));
     group->filter = filter;
+    group->hash = group_hash(index, group);
     group->next = filter->groups;
     filter->groups = group;
     *ret_group = group;
@@ -115,11 +154,19 @@ enum status topic_index_set_group_peer(
     return STATUS_OK;
 }
 
+void topic_index_set_group_state(struct topic_group *group, unsigned peer, bool away, bool durable)
+{
+    uint64_t bit = peer_bit(peer);
+    assert((group->peers & bit) != 0);
+    group->away_peers = away ? group->away_peers | bit : group->away_peers & ~bit;
+    group->durable_peers = durable ? group->durable_peers | bit : group->durable_peers & ~bit;
+}
+
 void topic_index_release_groups(struct topic_index *index, struct topic_filter *filter)
 {
     for (struct topic_group **at = &filter->groups; *at != NULL;) {
         struct topic_group *group = *at;
-        if (group->count > 0 || group->peers != 0 || group->owner_data != NULL) {
+        if (group->count > 0 || group->peers != 0 || group->owner_data != NULL || group->holds > 0) {
             at = &group->next;
             continue;
         }
@@ -203,6 +250,8 @@ static void group_free(struct topic_index *index, struct topic_group *group)
 static void group_forget_peer(struct topic_index *index, struct topic_group *group, unsigned peer)
 {
     group->peers &= ~peer_bit(peer);
+    group->away_peers &= ~peer_bit(peer);
+    group->durable_peers &= ~peer_bit(peer);
     if (group->peer_members == NULL)
         return;
     group->peer_members[peer] = 0;
@@ -211,6 +260,13 @@ static void group_forget_peer(struct topic_index *index, struct topic_group *gro
     index->memory -= heap_size(TOPIC_INDEX_PEERS_MAX * sizeof *group->peer_members);
     free(group->peer_members);
     group->peer_members = NULL;
+}
+
+static uint64_t group_hash(const struct topic_index *index, struct topic_group *group)
+{
+    const struct topic_entry *entry = topic_entry_of(group->filter);
+    uint64_t of_filter = keyed_hash_of(&index->hash, bytes_of(entry->text, entry->text_size));
+    return of_filter * 3 + keyed_hash_of(&index->hash, bytes_of_text(group->name));
 }
 
 static size_t group_size(size_t name_size)
