@@ -88,9 +88,9 @@ void inflight_init(struct inflight_window *window)
     window->next_id = 1;
 }
 
-bool inflight_has_room(const struct inflight_window *window, uint32_t limit)
+bool inflight_has_room(const struct inflight_window *window, uint32_t limit, size_t bytes_limit)
 {
-    return window->count < limit && window->span < INFLIGHT_SPAN_MAX;
+    return window->count < limit && window->span < INFLIGHT_SPAN_MAX && window->bytes < bytes_limit;
 }
 
 struct delivery *inflight_at(struct inflight_window *window, uint32_t i)
@@ -127,6 +127,7 @@ enum status inflight_add(
     slot->packet_id = window->next_id;
     window->next_id = id_after(window->next_id, 1);
     window->count++;
+    window->bytes += publication_size(slot->publication);
     *ret_slot = slot;
     return STATUS_OK;
 }
@@ -143,6 +144,8 @@ enum status inflight_restore(struct inflight_window *window, const struct delive
         return status;
     *inflight_at(window, distance) = *delivery;
     window->count++;
+    if (delivery->publication != NULL)
+        window->bytes += publication_size(delivery->publication);
     window->next_id = id_after(delivery->packet_id, 1);
     return STATUS_OK;
 }
@@ -158,8 +161,37 @@ struct delivery *inflight_find(struct inflight_window *window, uint16_t packet_i
     return slot->state == DELIVERY_FREE ? NULL : slot;
 }
 
+struct delivery *inflight_from(struct inflight_window *window, uint16_t packet_id)
+{
+    if (window->span == 0)
+        return NULL;
+    uint32_t i = id_distance(window->first_id, packet_id);
+    if (i > INFLIGHT_SPAN_MAX)
+        i = 0; /* lies before the window, which has moved on since */
+    while (i < window->span && inflight_at(window, i)->state == DELIVERY_FREE)
+        i++;
+    return i < window->span ? inflight_at(window, i) : NULL;
+}
+
+uint16_t inflight_id_after(uint16_t packet_id)
+{
+    return id_after(packet_id, 1);
+}
+
+void inflight_received(struct inflight_window *window, struct delivery *slot)
+{
+    if (slot->publication != NULL)
+        window->bytes -= publication_size(slot->publication);
+    publication_unref(&slot->publication);
+    free(slot->identifiers);
+    slot->identifiers = NULL;
+    slot->state = DELIVERY_RELEASED;
+}
+
 void inflight_release(struct inflight_window *window, struct delivery *slot)
 {
+    if (slot->publication != NULL)
+        window->bytes -= publication_size(slot->publication);
     delivery_clear(slot);
     window->count--;
     uint32_t passed = 0;

@@ -57,6 +57,7 @@ struct inflight_window {
     uint32_t head;     /* index of the oldest slot */
     uint32_t span;     /* slots from the oldest to the newest, holes included */
     uint32_t count;    /* slots that are not holes */
+    size_t bytes;      /* publication_size() of all publications in it */
     uint16_t first_id; /* packet identifier of the oldest slot */
     uint16_t next_id;  /* the next one to give; never 0 */
 };
@@ -65,7 +66,7 @@ struct inflight_window {
 #define INFLIGHT_SPAN_MAX 32768
 
 void inflight_init(struct inflight_window *window);
-bool inflight_has_room(const struct inflight_window *window, uint32_t limit);
+bool inflight_has_room(const struct inflight_window *window, uint32_t limit, size_t bytes_limit);
 /* Takes the delivery, gives it a packet identifier; *ret_slot is valid until the next call that changes the
  * window. */
 enum status inflight_add(
@@ -75,6 +76,12 @@ enum status inflight_add(
 enum status inflight_restore(struct inflight_window *window, const struct delivery *delivery) CHECK_RESULT;
 /* The slot of a packet identifier in flight, or NULL. */
 struct delivery *inflight_find(struct inflight_window *window, uint16_t packet_id);
+/* The first in flight with that packet identifier or one given later; NULL: none. */
+struct delivery *inflight_from(struct inflight_window *window, uint16_t packet_id);
+/* The identifier after that one; 0 is never one. */
+uint16_t inflight_id_after(uint16_t packet_id);
+/* PUBREC came: the publication is not needed any more. */
+void inflight_received(struct inflight_window *window, struct delivery *slot);
 /* Frees the slot; leading holes are passed. */
 void inflight_release(struct inflight_window *window, struct delivery *slot);
 /* The i-th slot from the oldest (0 … span-1); may be a hole. */

@@ -73,7 +73,7 @@ static void deliver(struct retained_delivery *delivery, const struct retained_fo
         .qos = view.meta.qos < subscription->qos ? view.meta.qos : subscription->qos,
         .retain = true,
         .identifier = subscription->identifier};
-    session_deliver(delivery->session, &request);
+    session_deliver_retained(delivery->session, &request);
 }
 
 /* One page. False: the walk is over. */

@@ -114,7 +114,7 @@ void session_connected(struct session *session, struct connection *connection)
     connection->session = session;
     connection->unacknowledged = session->awaiting.count;
     uint32_t limit = session->worker->config->mqtt.max_inflight;
-    session->inflight_limit = connection->receive_maximum < limit ? connection->receive_maximum : limit;
+    session->window_limit = connection->receive_maximum < limit ? connection->receive_maximum : limit;
     session->queueing = false;
     session_resend(session);
     session_pump(session);

@@ -42,7 +42,10 @@ struct session {
     struct awaiting_release awaiting;
     uint32_t subscription_count;
     uint32_t expiry_s;             /* Session Expiry Interval in force; UINT32_MAX: never */
-    uint32_t inflight_limit;       /* the client's Receive Maximum and mqtt.max_inflight */
+    uint32_t window_limit;         /* the client's Receive Maximum and mqtt.max_inflight */
+    uint32_t inflight_limit;       /* the same, or 0: nothing new before all is sent again [MQTT-4.6.0-1] */
+    uint32_t resend_left;          /* publications in flight that this connection has not been sent yet */
+    uint16_t resend_id;            /* they begin with this packet identifier */
     uint8_t version;               /* of the last connection */
     struct connecting *connecting; /* who waits for the move that brings it here; NULL: nobody */
     bool queueing;                 /* deliveries go to the queue although connected: CONNACK is not out yet */
@@ -137,6 +140,11 @@ struct delivery_request { /* one publication for one session */
 };
 /* Sends, queues or drops it by the rules of the session. Hot path. */
 void session_deliver(struct session *session, const struct delivery_request *request);
+/* The same for a retained message: what a move knows of publications under way does not concern it. */
+void session_deliver_retained(struct session *session, const struct delivery_request *request);
+/* An owned copy in the form of struct delivery. False: no memory. */
+bool session_copy_identifiers(
+    const struct delivery_request *request, uint32_t **ret_identifiers) CHECK_RESULT;
 /* The engine's note on a delivery that waits in a move: QoS, RETAIN, identifiers. Returns its size. */
 #define DELIVERY_NOTE_MAX 320
 size_t session_note_encode(const struct delivery_request *request, uint8_t to[DELIVERY_NOTE_MAX]);
@@ -147,9 +155,15 @@ enum status session_note_decode(
 size_t session_note_of(const struct delivery *delivery, uint8_t to[DELIVERY_NOTE_MAX]);
 /* Puts a publication at the end of the queue whatever the connection does (moves). */
 void session_enqueue(struct session *session, const struct delivery_request *request);
-/* Sends from the queue what window and output allow. */
+/* Sends what window and output allow: first what must be sent again, then from the queue. */
 void session_pump(struct session *session);
+/* A new connection: PUBREL again for what was received, and the rest is due in session_pump(). */
 void session_resend(struct session *session);
+/* True if session_pump() may have something to do. */
+static inline bool session_has_more(const struct session *session)
+{
+    return session->queue.count > 0 || session->resend_left > 0;
+}
 /* PUBACK, PUBREC, PUBCOMP came from the client. False: protocol error, the connection was closed. */
 bool session_on_acknowledgement(
     struct session *session, uint8_t type, const struct mqtt_acknowledgement *acknowledgement);

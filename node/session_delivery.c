@@ -28,7 +28,8 @@ static bool expiry_left(const struct publication_meta *meta, uint32_t *ret_secon
     uint64_t now_ms = clock_real_us() / 1000;
     if (now_ms >= meta->expires_ms)
         return false;
-    *ret_seconds = (uint32_t)((meta->expires_ms - now_ms + 999) / 1000);
+    uint64_t left_s = (meta->expires_ms - now_ms + 999) / 1000;
+    *ret_seconds = left_s > UINT32_MAX ? UINT32_MAX : (uint32_t)left_s; /* the clock was set back */
     return true;
 }
 
@@ -158,20 +159,29 @@ static struct publication *object_of(const struct delivery_request *request)
     return *request->object;
 }
 
+bool session_copy_identifiers(const struct delivery_request *request, uint32_t **ret_identifiers)
+{
+    *ret_identifiers = NULL;
+    if (request->identifier_count <= 1)
+        return true;
+    uint32_t *identifiers = malloc((request->identifier_count + 1) * sizeof *identifiers);
+    if (identifiers == NULL)
+        return false;
+    identifiers[0] = request->identifier_count;
+    memcpy(identifiers + 1, request->identifiers, request->identifier_count * sizeof *identifiers);
+    *ret_identifiers = identifiers;
+    return true;
+}
+
 /* What must be kept of a request, with a reference of its own. */
 static bool keep(const struct delivery_request *request, struct delivery *ret)
 {
     struct publication *object = object_of(request);
     if (object == NULL)
         return false;
-    uint32_t *identifiers = NULL;
-    if (request->identifier_count > 1) {
-        identifiers = malloc((request->identifier_count + 1) * sizeof *identifiers);
-        if (identifiers == NULL)
-            return false;
-        identifiers[0] = request->identifier_count;
-        memcpy(identifiers + 1, request->identifiers, request->identifier_count * sizeof *identifiers);
-    }
+    uint32_t *identifiers;
+    if (!session_copy_identifiers(request, &identifiers))
+        return false;
     *ret = (struct delivery){.publication = publication_ref(object),
         .identifiers = identifiers,
         .identifier = request->identifier_count > 1 ? 0 : request->identifier,
@@ -201,6 +211,12 @@ void session_enqueue(struct session *session, const struct delivery_request *req
 static bool output_has_room(const struct session *session)
 {
     return connection_waiting(session->connection) < session->worker->config->mqtt.max_output_buffer;
+}
+
+static bool window_has_room(const struct session *session)
+{
+    return inflight_has_room(
+        &session->inflight, session->inflight_limit, session->worker->config->mqtt.max_queued_bytes);
 }
 
 /* QoS 1 and 2: into the window, then out. False: no memory for it. */
@@ -241,10 +257,8 @@ static bool deliver_moving(struct session *session, const struct delivery_reques
     return true;
 }
 
-void session_deliver(struct session *session, const struct delivery_request *request)
+static inline void deliver(struct session *session, const struct delivery_request *request)
 {
-    if ((session->move_in != NULL || session->move_out != NULL) && deliver_moving(session, request))
-        return;
     bool connected = session->connection != NULL && !session->queueing;
     if (request->qos == 0) {
         if (connected && output_has_room(session)) {
@@ -259,10 +273,22 @@ void session_deliver(struct session *session, const struct delivery_request *req
         }
         return;
     }
-    if (connected && session->queue.count == 0 && output_has_room(session) &&
-        inflight_has_room(&session->inflight, session->inflight_limit) && send_in_window(session, request))
+    if (connected && session->queue.count == 0 && output_has_room(session) && window_has_room(session) &&
+        send_in_window(session, request))
         return;
     session_enqueue(session, request);
+}
+
+void session_deliver(struct session *session, const struct delivery_request *request)
+{
+    if ((session->move_in != NULL || session->move_out != NULL) && deliver_moving(session, request))
+        return;
+    deliver(session, request);
+}
+
+void session_deliver_retained(struct session *session, const struct delivery_request *request)
+{
+    deliver(session, request);
 }
 
 /* From the queue and the window
@@ -283,16 +309,48 @@ static void request_of(const struct delivery *delivery, struct publication_view 
         .identifier_count = delivery->identifiers == NULL ? 0 : delivery->identifiers[0]};
 }
 
+static void resend_publish(struct session *session, struct delivery *slot)
+{
+    struct publication_view view;
+    struct publication *object;
+    struct delivery_request request;
+    request_of(slot, &view, &object, &request);
+    if (send_publish(session, &request, slot->packet_id, slot->sent_before))
+        slot->sent_before = true;
+    else
+        inflight_release(&session->inflight, slot); /* expired, or too large for the client as it is now */
+}
+
+/* The client's Receive Maximum holds for what is sent again, too [MQTT-3.3.4-9]. False: not all could go. */
+static bool resend_some(struct session *session)
+{
+    struct inflight_window *window = &session->inflight;
+    while (session->resend_left > 0) {
+        if (window->count - session->resend_left >= session->window_limit || !output_has_room(session))
+            return false;
+        struct delivery *slot = inflight_from(window, session->resend_id);
+        assert(slot != NULL);
+        session->resend_id = inflight_id_after(slot->packet_id);
+        if (slot->state != DELIVERY_PUBLISHED)
+            continue;
+        session->resend_left--;
+        resend_publish(session, slot);
+    }
+    session->inflight_limit = session->window_limit;
+    return true;
+}
+
 void session_pump(struct session *session)
 {
-    if (session->connection == NULL || session->queueing)
+    if (session->connection == NULL || session->queueing ||
+        (session->resend_left > 0 && !resend_some(session)))
         return;
     struct delivery *first;
     while ((first = delivery_queue_first(&session->queue)) != NULL && output_has_room(session)) {
         struct publication_view view;
         struct publication *object;
         struct delivery_request request;
-        if (first->qos > 0 && !inflight_has_room(&session->inflight, session->inflight_limit))
+        if (first->qos > 0 && !window_has_room(session))
             return;
         struct delivery delivery = *first;
         delivery_queue_pop(&session->queue);
@@ -326,25 +384,27 @@ static void send_pubrel(struct session *session, uint16_t packet_id, enum mqtt_r
 
 void session_resend(struct session *session)
 {
+    session->resend_left = 0;
+    session->resend_id = session->inflight.first_id;
     for (uint32_t i = 0; i < session->inflight.span; i++) {
         struct delivery *slot = inflight_at(&session->inflight, i);
         if (slot->state == DELIVERY_RELEASED)
             send_pubrel(session, slot->packet_id, MQTT_SUCCESS);
-        if (slot->state != DELIVERY_PUBLISHED)
-            continue;
-        struct publication_view view;
-        struct publication *object;
-        struct delivery_request request;
-        request_of(slot, &view, &object, &request);
-        if (send_publish(session, &request, slot->packet_id, slot->sent_before)) {
-            slot->sent_before = true;
-        } else {
-            /* Dropped for good; a hole at the front moves the window, so look at this place again. */
-            uint32_t span = session->inflight.span;
-            inflight_release(&session->inflight, slot);
-            i -= span - session->inflight.span;
-        }
+        if (slot->state == DELIVERY_PUBLISHED)
+            session->resend_left++;
     }
+    session->inflight_limit = session->resend_left > 0 ? 0 : session->window_limit;
+}
+
+/* Acknowledged before it was sent again: the client had it from its last connection. */
+static void note_early(struct session *session, const struct delivery *slot)
+{
+    const struct delivery *next = inflight_from(&session->inflight, session->resend_id);
+    uint16_t ahead = (uint16_t)(slot->packet_id - next->packet_id);
+    if (slot->state == DELIVERY_PUBLISHED && ahead < INFLIGHT_SPAN_MAX)
+        session->resend_left--;
+    if (session->resend_left == 0)
+        session->inflight_limit = session->window_limit;
 }
 
 /* The client's acknowledgements
@@ -365,10 +425,7 @@ static void on_pubrec(
     } else if ((unsigned)received->reason >= 0x80) {
         inflight_release(&session->inflight, slot); /* [MQTT-4.3.3-4] */
     } else {
-        publication_unref(&slot->publication);
-        free(slot->identifiers);
-        slot->identifiers = NULL;
-        slot->state = DELIVERY_RELEASED;
+        inflight_received(&session->inflight, slot);
         send_pubrel(session, slot->packet_id, MQTT_SUCCESS);
     }
 }
@@ -380,14 +437,18 @@ bool session_on_acknowledgement(
     if (type == MQTT_PUBREC) {
         if (slot != NULL && slot->qos != 2)
             return misplaced(session, "PUBREC for a QoS 1 publication");
+        if (slot != NULL && session->resend_left > 0)
+            note_early(session, slot);
         on_pubrec(session, slot, received);
     } else if (slot != NULL) { /* an unknown one is late or doubled: nothing to do */
         if (slot->qos != (type == MQTT_PUBACK ? 1 : 2))
             return misplaced(session, "acknowledgement of the wrong kind for its QoS");
+        if (type == MQTT_PUBACK && session->resend_left > 0)
+            note_early(session, slot);
         if (type == MQTT_PUBACK || slot->state == DELIVERY_RELEASED)
             inflight_release(&session->inflight, slot);
     }
-    if (session->queue.count > 0)
+    if (session_has_more(session))
         session_pump(session);
     return true;
 }

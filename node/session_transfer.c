@@ -294,8 +294,9 @@ static void import_inflight(struct session *session, struct reader *reader, bool
             session_enqueue(session, &request);
     } else {
         delivery.publication = publication_new(&view);
-        if (delivery.publication == NULL || inflight_restore(&session->inflight, &delivery) != STATUS_OK) {
-            publication_unref(&delivery.publication);
+        if (delivery.publication == NULL || !session_copy_identifiers(&request, &delivery.identifiers) ||
+            inflight_restore(&session->inflight, &delivery) != STATUS_OK) {
+            delivery_clear(&delivery);
             reader->failed = true;
         }
     }

@@ -299,6 +299,13 @@ static uint64_t oldest_partial(void *context, unsigned peer)
     return acceptance_oldest_partial(worker->acceptance, peer);
 }
 
+/* The largest state of one session: what is in flight to it, its subscriptions, and a great deal of room. */
+static size_t state_max(const struct config *config)
+{
+    return (size_t)64 * 1024 * 1024 + config->mqtt.max_queued_bytes + 2 * config->mqtt.max_packet_size +
+           (size_t)config->mqtt.max_subscriptions * 1024;
+}
+
 static enum status open_agreement(struct worker *worker)
 {
     const struct config *config = worker->config;
@@ -327,6 +334,7 @@ static enum status open_agreement(struct worker *worker)
         .ops = &session_transfer_ops,
         .context = worker,
         .held_max = config->mqtt.max_queued_bytes,
+        .state_max = state_max(config),
         .oldest_partial = oldest_partial};
     struct wills_settings wills = {
         .bus = worker->bus, .claims = worker->claims, .context = worker, .publish = publish_will};

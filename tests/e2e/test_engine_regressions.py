@@ -1,11 +1,13 @@
 """Mistakes that the session engine once made: each test names the promise that was broken."""
 import os
 import signal
+import threading
 import time
 
 from shoal_test import packets
 from shoal_test.case import Case, cost, only_plain, only_shoal, workers
 from shoal_test.client import Client
+from shoal_test.environment import PATIENCE
 
 LASTING = {"session_expiry_interval": 1000}
 
@@ -64,6 +66,66 @@ class Claims(Case):
 
 
 @only_shoal
+class Windows(Case):
+    def test_receive_maximum_holds_for_what_is_sent_again(self):
+        broker = self.broker(1)
+        client = broker.client("c", connect=False)
+        client.acknowledge = False
+        client.connect(clean=False, props=dict(LASTING, receive_maximum=20))
+        client.subscribe("t", 2)
+        sender = broker.client("s")
+        for number in range(40):
+            sender.publish("t", b"%d" % number, 1 + number % 2)
+        first = list(client.wait_messages(20))
+        for got in first[1:8:2]:
+            client.answer(packets.PUBREC, got.packet_id)
+        for _ in range(4):
+            client.expect(packets.PUBREL)
+        client.drop()
+        again = broker.client("c", connect=False)
+        again.acknowledge = False
+        again.connect(clean=False, props=dict(LASTING, receive_maximum=3))
+        for _ in range(4):
+            again.expect(packets.PUBREL)
+        again.pump(0.3)
+        self.assertLessEqual(len(again.messages), 3)
+        order, done = [], 0
+        for number in (1, 3, 5, 7):
+            again.answer(packets.PUBCOMP, first[number].packet_id)
+        while len(order) < 36:
+            got = again.wait_messages(done + 1)[done]
+            done += 1
+            order.append(int(got.payload))
+            again.pump(0.01)
+            self.assertLessEqual(len(again.messages) - done + 1, 3)
+            if got.qos == 1:
+                again.answer(packets.PUBACK, got.packet_id)
+            else:
+                again.answer(packets.PUBREC, got.packet_id)
+                again.expect(packets.PUBREL, packet_id=got.packet_id)
+                again.answer(packets.PUBCOMP, got.packet_id)
+        self.assertEqual(order, [number for number in range(40) if number not in (1, 3, 5, 7)])
+
+
+@only_shoal
+class Retained(Case):
+    @workers(2, 4)
+    def test_retained_messages_come_to_a_session_that_has_just_moved(self, count):
+        broker = self.broker(count)
+        for number in range(10):
+            sender = broker.client("s", slot=0)
+            sender.publish("r/%d" % number, b"kept", 1, retain=True)
+            client = broker.client("c%d" % number, slot=0, clean=False, props=LASTING)
+            client.subscribe("t", 1)
+            moved = broker.client("c%d" % number, slot=1, connect=False)
+            moved.send(packets.connect(5, moved.client_id, False, props=LASTING) +
+                       packets.subscribe(5, 77, [("r/%d" % number, 1)]))
+            self.assertTrue(moved.expect(packets.CONNACK).session_present)
+            moved.expect(packets.SUBACK)
+            self.assertEqual(moved.wait_messages(1)[0].payload, b"kept")
+
+
+@only_shoal
 class Ends(Case):
     def test_client_learns_the_reason_behind_much_output(self):
         """What waits for a slow client when its connection ends goes out first, then DISCONNECT."""
@@ -107,3 +169,43 @@ class Ends(Case):
         again = broker.client("c", version=4, clean=False)
         again.publish("t", b"now", 2, packet_id=7)
         self.assertEqual(receiver.wait_messages(1)[0].payload, b"now")
+
+
+@only_shoal
+class Burdens(Case):
+    @cost(10)
+    @workers(2)
+    def test_huge_subscribe_and_unsubscribe_hold_up_nobody(self, count):
+        broker = self.broker(count)
+        bystander, attacker = broker.client("b", slot=0), broker.client("a", slot=0)
+        many = [("%d" % number, 0) for number in range(9000)]
+        attacker.subscribe(many[:4500])
+        attacker.subscribe(many[4500:])
+        data = packets.subscribe(5, 5, [("new%d" % (i % 10), 0) for i in range(900)] + [("1", 0)] * 200000)
+        data += packets.unsubscribe(5, 6, [name for name, _ in many] + ["1"] * 240000)
+        begin = time.monotonic()
+        sending = threading.Thread(target=attacker.send, args=(data,))
+        sending.start()
+        time.sleep(0.2)
+        bystander.ping(timeout=60)
+        took = time.monotonic() - begin
+        sending.join()
+        self.assertLess(took, 2.0 * PATIENCE)
+        attacker.expect(packets.UNSUBACK, 60)
+
+    def test_topic_aliases_are_bounded_in_bytes(self):
+        broker = self.broker(1, config={"mqtt": {"max_topic_alias": 65535}})
+        client = broker.client("c")
+        with self.assertRaises(Exception):
+            for number in range(1, 200):
+                client.publish("x" * 65000 + str(number), b"", props={"topic_alias": number})
+            client.ping()
+        self.assertEqual(client.expect_closed().reason, 0x97)
+
+    def test_many_identifiers_of_one_session_come_all(self):
+        broker = self.broker(1)
+        client = broker.client("c")
+        for number, name in enumerate(("a/b", "a/+", "+/b", "a/#", "#")):
+            client.subscribe(name, 1, props={"subscription_identifier": number + 1})
+        client.publish("a/b", b"x", 1)
+        self.assertEqual(sorted(client.wait_messages(1)[0].props["subscription_identifier"]), [1, 2, 3, 4, 5])

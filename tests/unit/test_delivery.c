@@ -101,7 +101,7 @@ static void one_that_is_never_acknowledged_stops_its_window_only(void **state)
     struct inflight_window window;
     inflight_init(&window);
     uint16_t stuck = add(&window);
-    while (inflight_has_room(&window, 10)) {
+    while (inflight_has_room(&window, 10, SIZE_MAX)) {
         uint16_t id = add(&window);
         inflight_release(&window, inflight_find(&window, id));
     }
@@ -109,7 +109,7 @@ static void one_that_is_never_acknowledged_stops_its_window_only(void **state)
     assert_int_equal(window.span, INFLIGHT_SPAN_MAX);
     inflight_release(&window, inflight_find(&window, stuck));
     assert_int_equal(window.span, 0);
-    assert_true(inflight_has_room(&window, 10));
+    assert_true(inflight_has_room(&window, 10, SIZE_MAX));
     inflight_clear(&window);
 }
 
@@ -138,6 +138,46 @@ static void window_is_restored_with_its_identifiers(void **state)
     inflight_clear(&window);
 }
 
+static void window_counts_bytes(void **state)
+{
+    (void)state;
+    struct inflight_window window;
+    inflight_init(&window);
+    add(&window);
+    uint16_t second = add(&window);
+    size_t bytes = window.bytes;
+    assert_true(inflight_has_room(&window, 10, bytes + 1));
+    assert_false(inflight_has_room(&window, 10, bytes));
+    inflight_received(&window, inflight_find(&window, second));
+    assert_int_equal(inflight_find(&window, second)->state, DELIVERY_RELEASED);
+    assert_int_equal(window.bytes, bytes / 2);
+    inflight_release(&window, inflight_find(&window, second));
+    inflight_release(&window, inflight_at(&window, 0));
+    assert_int_equal(window.bytes, 0);
+    inflight_clear(&window);
+}
+
+static void walk_from_an_identifier_skips_what_is_acknowledged(void **state)
+{
+    (void)state;
+    struct inflight_window window;
+    inflight_init(&window);
+    assert_null(inflight_from(&window, 1));
+    window.next_id = 65533;
+    for (int i = 0; i < 6; i++)
+        add(&window); /* 65533 65534 65535 1 2 3 */
+    assert_int_equal(inflight_id_after(65535), 1);
+    inflight_release(&window, inflight_find(&window, 65535));
+    inflight_release(&window, inflight_find(&window, 1));
+    assert_int_equal(inflight_from(&window, 65533)->packet_id, 65533);
+    assert_int_equal(inflight_from(&window, 65535)->packet_id, 2);
+    assert_null(inflight_from(&window, 4));
+    inflight_release(&window, inflight_find(&window, 65533));
+    inflight_release(&window, inflight_find(&window, 65534));
+    assert_int_equal(inflight_from(&window, 65533)->packet_id, 2); /* lies before the window now */
+    inflight_clear(&window);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +186,8 @@ int main(void)
         cmocka_unit_test(window_goes_round_without_zero),
         cmocka_unit_test(one_that_is_never_acknowledged_stops_its_window_only),
         cmocka_unit_test(window_is_restored_with_its_identifiers),
+        cmocka_unit_test(window_counts_bytes),
+        cmocka_unit_test(walk_from_an_identifier_skips_what_is_acknowledged),
     };
     return cmocka_run_group_tests_name("delivery", tests, NULL, NULL);
 }
