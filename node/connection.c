@@ -4,7 +4,6 @@
  * end of the turn, since events may still name them).
  */
 #include "node/connection.h"
-#include "node/topic_alias.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 
@@ -166,14 +165,12 @@ static void leave(struct connection *connection, bool with_will)
     connect_abandon(connection);
     subscribe_abandon(connection);
     acceptance_forget(connection->worker->acceptance, connection);
+    publish_abandon(connection);
     struct session *session = connection->session;
     connection->session = NULL;
     if (session != NULL)
         session_disconnected(session, with_will);
     list_remove(&connection->held);
-    acknowledgement_queue_clear(&connection->acknowledgements);
-    topic_aliases_in_free(&connection->aliases_in);
-    topic_aliases_out_free(&connection->aliases_out);
     connection_identity_free(&connection->identity);
     free(connection->input);
     connection->input = NULL;
@@ -491,7 +488,7 @@ void connection_flush(struct connection *connection)
         connection_hold(connection, HOLD_OUTPUT);
     else
         connection_release(connection, HOLD_OUTPUT);
-    if (connection->session != NULL && connection->session->queue.count > 0)
+    if (connection->session != NULL && session_has_more(connection->session))
         session_pump(connection->session);
 }
 

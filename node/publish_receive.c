@@ -16,6 +16,9 @@
 
 #include <stdlib.h>
 
+/* More publications cannot be unacknowledged: there are no more packet identifiers. */
+#define ACKNOWLEDGEMENTS_MAX 65535u
+
 static bool fail(struct connection *connection, enum mqtt_reason reason, const char *text)
 {
     connection->worker->counters->protocol_errors++;
@@ -38,13 +41,13 @@ static bool resolve_alias(struct connection *connection, struct mqtt_publish *pu
         return fail(connection, MQTT_TOPIC_ALIAS_INVALID, "topic alias above the maximum");
     if (status == STATUS_NOT_FOUND)
         return fail(connection, MQTT_PROTOCOL_ERROR, "topic alias that was never set");
-    return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
+    return fail(connection, MQTT_QUOTA_EXCEEDED, "no memory for the topics of its aliases");
 }
 
 /* Acknowledgements
  * -------------------------------------------------------------------------------------------- */
 
-void acknowledgement_queue_clear(struct acknowledgement_queue *queue)
+static void queue_clear(struct acknowledgement_queue *queue)
 {
     free(queue->ring);
     memset(queue, 0, sizeof *queue);
@@ -104,6 +107,9 @@ static bool acknowledge_in_order(struct connection *connection, const struct pen
 {
     if (pending->done && connection->acknowledgements.count == 0)
         return acknowledge(connection, pending->type, pending->packet_id, pending->reason);
+    if (connection->acknowledgements.count >= ACKNOWLEDGEMENTS_MAX)
+        return fail(connection, MQTT_RECEIVE_MAXIMUM_EXCEEDED,
+            "more unacknowledged publications than there are packet identifiers");
     if (queue_push(&connection->acknowledgements, pending))
         return true;
     connection_close(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
@@ -127,6 +133,21 @@ static bool refuse_publish(struct connection *connection, const struct mqtt_publ
     return acknowledge_in_order(connection, &pending);
 }
 
+void publish_abandon(struct connection *connection)
+{
+    struct acknowledgement_queue *queue = &connection->acknowledgements;
+    /* What was refused will be sent again on the next connection, if that could not be told, and then it must
+       not pass for a repetition of something that was accepted. */
+    for (uint32_t i = 0; i < queue->count; i++) {
+        const struct pending_acknowledgement *pending = queue_at(queue, i);
+        if (pending->type == MQTT_PUBREC && pending->reason >= 0x80)
+            awaiting_remove(&connection->session->awaiting, pending->packet_id);
+    }
+    queue_clear(queue);
+    topic_aliases_in_free(&connection->aliases_in);
+    topic_aliases_out_free(&connection->aliases_out);
+}
+
 void publish_complete(void *context, void *taker, uint64_t ticket, enum acceptance_result result)
 {
     (void)context;
@@ -143,17 +164,17 @@ void publish_complete(void *context, void *taker, uint64_t ticket, enum acceptan
     }
     while (queue->count > 0 && queue_at(queue, 0)->done) {
         struct pending_acknowledgement first = *queue_at(queue, 0);
-        queue->head = (queue->head + 1) & (queue->capacity - 1);
-        queue->count--;
         if (first.reason >= 0x80 && connection->version != MQTT_5_0) {
             connection_close(connection, MQTT_QUOTA_EXCEEDED, "a publication could not be accepted");
             return;
         }
+        queue->head = (queue->head + 1) & (queue->capacity - 1);
+        queue->count--;
         if (!acknowledge(connection, first.type, first.packet_id, first.reason))
             return;
     }
     if (queue->count == 0)
-        acknowledgement_queue_clear(queue);
+        queue_clear(queue);
 }
 
 /* Checks

@@ -55,6 +55,13 @@ static void send_connack(struct connection *connection, bool session_present, ui
     connection->worker->counters->packets_sent++;
 }
 
+/* Left out where the packet would be larger than the client takes [MQTT-3.2.2-19]. */
+static bool reason_string_fits(const struct connection *connection, const char *text)
+{
+    const struct connecting *connecting = connection->connecting;
+    return connecting == NULL || strlen(text) + 16 <= connecting->connect.properties.maximum_packet_size;
+}
+
 /* CONNACK with the reason (the version's own code), then the end [MQTT-3.2.2-7, 3.1.4-1…]. */
 static void refuse(struct connection *connection, enum mqtt_reason reason, const char *text)
 {
@@ -65,7 +72,7 @@ static void refuse(struct connection *connection, enum mqtt_reason reason, const
     if (connection->version == MQTT_5_0) {
         struct mqtt_properties properties;
         mqtt_properties_init(&properties);
-        if (connection->problem_information) {
+        if (connection->problem_information && reason_string_fits(connection, text)) {
             properties.present = PROPERTY_BIT(PROPERTY_REASON_STRING);
             properties.reason_string = bytes_of_text(text);
         }
@@ -245,7 +252,9 @@ static void finish(struct connecting *connecting)
     }
     connection->keep_alive_s = keep_alive_s(connection->worker, connect);
     connection->receive_maximum = connect->properties.receive_maximum;
-    connection->maximum_packet_size = connect->properties.maximum_packet_size;
+    connection->maximum_packet_size = connect->properties.maximum_packet_size < MQTT_PACKET_SIZE_MAX
+                                          ? connect->properties.maximum_packet_size
+                                          : MQTT_PACKET_SIZE_MAX;
     connection->aliases_out = topic_aliases_out_new(connect->properties.topic_alias_maximum);
     connection_enter(connection, CONNECTION_ACTIVE);
     connection->read_us = connection->worker->now_us;

@@ -130,6 +130,10 @@ static bool send_publish(
     if (connection->aliases_out != NULL)
         plain &= !use_alias(connection, &publish);
     size_t size = mqtt_publish_size(&publish);
+    if (size > connection->maximum_packet_size && publish.topic_alias != 0 && publish.topic.size > 0) {
+        publish.topic_alias = 0; /* fits without the alias, perhaps */
+        size = mqtt_publish_size(&publish);
+    }
     if (size > connection->maximum_packet_size) { /* [MQTT-3.1.2-24, -25] */
         counters->dropped_too_large++;
         return false;

@@ -9,6 +9,7 @@ struct entry {
 };
 
 struct topic_aliases_in {
+    size_t bytes; /* of all topics */
     uint16_t maximum;
     struct entry entries[];
 };
@@ -54,8 +55,13 @@ enum status topic_aliases_in_resolve(struct topic_aliases_in *aliases, uint16_t 
     if (alias == 0 || alias > aliases->maximum)
         return STATUS_LIMIT;
     struct entry *entry = &aliases->entries[alias - 1];
-    if (topic->size > 0)
-        return entry_set(entry, *topic) ? STATUS_OK : STATUS_NO_MEMORY;
+    if (topic->size > 0) {
+        size_t bytes = aliases->bytes - entry->size + topic->size;
+        if (bytes > TOPIC_ALIASES_IN_BYTES || !entry_set(entry, *topic))
+            return STATUS_NO_MEMORY;
+        aliases->bytes = bytes;
+        return STATUS_OK;
+    }
     if (entry->topic == NULL)
         return STATUS_NOT_FOUND;
     *topic = bytes_of(entry->topic, entry->size);

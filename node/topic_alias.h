@@ -9,6 +9,9 @@
 #include "shared/status.h"
 
 /* In: what the client's aliases stand for. */
+/* Bytes of all their topics together: far more than topics that are worth an alias take, far less than 65535
+ * aliases of the longest. */
+#define TOPIC_ALIASES_IN_BYTES ((size_t)1 << 20)
 struct topic_aliases_in;
 
 /* `maximum`: what CONNACK told. NULL: no memory. */
@@ -17,7 +20,7 @@ void topic_aliases_in_free(struct topic_aliases_in **aliases);
 /*
  * Notes topic for alias (1…maximum), or with an empty topic sets *topic to what it stands for, borrowed until
  * the alias is set anew. STATUS_NOT_FOUND: never set. STATUS_LIMIT: alias above the maximum.
- * STATUS_NO_MEMORY.
+ * STATUS_NO_MEMORY, also beyond TOPIC_ALIASES_IN_BYTES.
  */
 enum status topic_aliases_in_resolve(
     struct topic_aliases_in *aliases, uint16_t alias, struct bytes *topic) CHECK_RESULT;

@@ -149,7 +149,8 @@ bool pubrel_received(struct connection *connection, const struct mqtt_acknowledg
 /* Acceptance's hooks. */
 void publish_complete(void *context, void *taker, uint64_t ticket, enum acceptance_result result);
 void publish_retry_stalled(struct worker *worker);
-void acknowledgement_queue_clear(struct acknowledgement_queue *queue);
+/* Acknowledgements that the connection still waits for are given up; its aliases end. */
+void publish_abandon(struct connection *connection);
 
 /* subscribe_receive.c */
 bool subscribe_received(struct connection *connection, struct bytes body);

@@ -8,6 +8,9 @@
 #include "shared/bytes.h"
 #include "shared/status.h"
 
+/* What the longest Remaining Length allows, fixed header included [MQTT 1.5.5]. */
+#define MQTT_PACKET_SIZE_MAX (268435455u + 5u)
+
 enum mqtt_version { MQTT_3_1 = 3, MQTT_3_1_1 = 4, MQTT_5_0 = 5 };
 
 enum mqtt_type { /* [MQTT 2.1.2] */
