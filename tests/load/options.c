@@ -37,6 +37,7 @@ static const struct option {
     OPTION("--moves", moves, 100, 1000000, "so many times"),
     OPTION(
         "--expect-sessions", expect_sessions, 0, 1, "a persistent session that is not there is a violation"),
+    OPTION("--early", early, 5, 100, "percent of the moves that do not wait for CONNACK of the last one"),
     OPTION("--wills", wills, 1, 1, "clients have wills"),
     OPTION("--seed", seed, 1, UINT32_MAX, "of all random choices"),
 #undef OPTION

@@ -21,6 +21,7 @@ struct options {
     uint32_t movers;          /* the last so many of `clients`: persistent, open a new connection … */
     uint32_t move_ms;         /* … about every move_ms, */
     uint32_t moves;           /* so often, the old connection still open */
+    uint32_t early;           /* percent of moves that do not wait for CONNACK of the last one */
     uint32_t expect_sessions; /* 1: a persistent session that is not there is a violation */
     uint32_t wills;           /* 1: clients have wills */
     uint32_t seed;

@@ -243,7 +243,21 @@ static void open_due(struct scenario *scenario, uint64_t now_us)
     }
 }
 
-/* A mover connects anew, mostly from a good connection, now and then before the last one has CONNACK. */
+/* A mover connects anew, mostly from a good connection, at times before the last one has CONNACK. */
+static void move(struct scenario *scenario, struct member *member, uint64_t now_us)
+{
+    uint32_t every_us = scenario->options.move_ms * 1000;
+    bool early = random_below(scenario, 100) < scenario->options.early;
+    member->move_us =
+        now_us + (early ? random_below(scenario, 2000) : every_us / 2 + random_below(scenario, every_us + 1));
+    member->early = early;
+    member->moves++;
+    scenario->moved++;
+    if (random_below(scenario, 4) == 0)
+        client_close(member->client);
+    open_connection(scenario, member);
+}
+
 static void move_due(struct scenario *scenario, uint64_t now_us)
 {
     for (uint32_t i = 0; i < scenario->count; i++) {
@@ -251,15 +265,8 @@ static void move_due(struct scenario *scenario, uint64_t now_us)
         if (!is_mover(scenario, i) || member->reopen_us != 0 || now_us < member->move_us ||
             member->moves >= scenario->options.moves || !member->subscribed)
             continue;
-        if (opening(member->client) && random_below(scenario, 1000) > 2)
-            continue;
-        uint32_t every_us = scenario->options.move_ms * 1000;
-        member->move_us = now_us + every_us / 2 + random_below(scenario, every_us + 1);
-        member->moves++;
-        scenario->moved++;
-        if (random_below(scenario, 4) == 0)
-            client_close(member->client);
-        open_connection(scenario, member);
+        if (member->early || !opening(member->client))
+            move(scenario, member, now_us);
     }
 }
 

@@ -15,6 +15,7 @@ struct member {
     uint64_t reopen_us; /* when to open a connection; 0: it has one */
     uint64_t move_us;   /* a mover's next move */
     uint32_t moves;
+    bool early;                                                  /* the next one does not wait for CONNACK */
     bool subscribed;                                             /* in this session */
     uint64_t connect_us, suback_us, exchange_us, exchange_at_us; /* the longest exchange and when it began */
 };
