@@ -348,7 +348,7 @@ static bool park(struct worker *worker, struct connecting *connecting, struct se
     session_unregister(session);
     timer_wheel_cancel(&worker->wheel, &session->timer);
     session->move_out = session_move_park(
-        worker->moves, session, connecting->client_id, connecting->claim.stamp, connecting->claim.previous);
+        worker->moves, session, connecting->client_id, session->stamp, connecting->claim.previous);
     if (session->move_out != NULL)
         return true;
     session_discard(&session);
@@ -370,6 +370,19 @@ static bool make_session(struct connecting *connecting)
     return true;
 }
 
+/* Asks for the content of a new session; CONNACK waits for it. */
+static void fetch(struct connecting *connecting, unsigned previous)
+{
+    struct worker *worker = connecting->connection->worker;
+    struct session *session = connecting->session;
+    const struct claim *claim = &connecting->claim;
+    session->move_in = session_move_in(worker->moves, session, connecting->client_id, claim->stamp, previous,
+        claim->begun_us + (uint64_t)worker->config->session.claim_timeout_ms * 1000, false, NULL);
+    session->arriving = session->move_in != NULL;
+    if (!session->arriving)
+        finish(connecting);
+}
+
 /* Another worker has the session. */
 static void move_here(struct worker *worker, struct connecting *connecting)
 {
@@ -386,13 +399,7 @@ static void move_here(struct worker *worker, struct connecting *connecting)
         finish(connecting);
         return;
     }
-    struct session *session = connecting->session;
-    session->move_in =
-        session_move_in(worker->moves, session, connecting->client_id, claim->stamp, claim->previous,
-            claim->begun_us + (uint64_t)worker->config->session.claim_timeout_ms * 1000, false, NULL);
-    session->arriving = session->move_in != NULL;
-    if (session->move_in == NULL)
-        finish(connecting);
+    fetch(connecting, claim->previous);
 }
 
 void connect_moved(struct session *session, enum session_move_outcome outcome)
@@ -432,13 +439,17 @@ static void claim_settled(struct connecting *connecting)
     struct session *session = session_find(worker, connecting->client_id);
     if (session != NULL)
         session = take_over_here(worker, connecting, session);
-    connecting->session_present = session != NULL;
     if (session == NULL && !make_session(connecting))
         return;
+    if (session == NULL && !connecting->connect.clean_start) {
+        fetch(connecting, bus_self(worker->bus)); /* on its way to a worker that has died, perhaps */
+        return;
+    }
+    connecting->session_present = session != NULL;
     if (session != NULL)
         attach(connecting, session);
     if (!connecting->session->arriving) /* else connect_moved() goes on */
-        finish(connecting);
+        finish_when_routed(connecting);
 }
 
 static void on_claim_answered(struct claim *claim)
