@@ -69,6 +69,24 @@ static bool targets_grow(struct worker *worker)
     return true;
 }
 
+/* A Subscription Identifier of the target. Walking the session's subscriptions afterwards would let a client
+ * with many of them slow down every publication. */
+static void note_identifier(struct worker *worker, struct route_target *target, uint32_t identifier)
+{
+    if (worker->route_identifier_count == worker->route_identifier_capacity) {
+        uint32_t capacity =
+            worker->route_identifier_capacity == 0 ? 64 : worker->route_identifier_capacity * 2;
+        struct route_identifier *grown = realloc(worker->route_identifiers, capacity * sizeof *grown);
+        if (grown == NULL)
+            return;
+        worker->route_identifiers = grown;
+        worker->route_identifier_capacity = capacity;
+    }
+    worker->route_identifiers[worker->route_identifier_count++] =
+        (struct route_identifier){.identifier = identifier, .next = target->identifiers};
+    target->identifiers = worker->route_identifier_count;
+}
+
 /* Adds a subscription to its session's target, or makes one. */
 static void target_add(struct worker *worker, uint32_t *count, const struct subscription *subscription,
     const struct publication_view *view)
@@ -80,7 +98,7 @@ static void target_add(struct worker *worker, uint32_t *count, const struct subs
         target->qos = qos > target->qos ? qos : target->qos;
         target->retain_as_published |= subscription->retain_as_published;
         if (subscription->identifier != 0)
-            target->identifiers++;
+            note_identifier(worker, target, subscription->identifier);
         return;
     }
     if (*count == worker->route_target_capacity && !targets_grow(worker)) {
@@ -89,29 +107,23 @@ static void target_add(struct worker *worker, uint32_t *count, const struct subs
     }
     session->match_number = worker->match_number;
     session->match_target = *count;
-    worker->route_targets[(*count)++] = (struct route_target){.session = session,
-        .qos = qos,
-        .retain_as_published = subscription->retain_as_published,
-        .identifiers = subscription->identifier != 0};
+    worker->route_targets[*count] = (struct route_target){
+        .session = session, .qos = qos, .retain_as_published = subscription->retain_as_published};
+    if (subscription->identifier != 0)
+        note_identifier(worker, &worker->route_targets[*count], subscription->identifier);
+    ++*count;
 }
 
-/* All identifiers of the session's matching subscriptions: rare, so it walks the match once more. */
+/* Those that were noted, as many as a delivery takes. */
 #define IDENTIFIERS_MAX 64
-static uint32_t collect_identifiers(const struct topic_match *match, const struct session *session,
-    const struct publication_view *view, uint32_t *identifiers)
+static uint32_t collect_identifiers(
+    const struct worker *worker, const struct route_target *target, uint32_t *identifiers)
 {
     uint32_t count = 0;
-    list_for_each((struct list *)&session->subscriptions, element, following)
-    {
-        const struct subscription *subscription =
-            &list_entry(element, struct session_subscription, siblings)->subscription;
-        if (subscription->identifier == 0 || subscription->group != NULL ||
-            !subscription_wants(subscription, view))
-            continue;
-        for (uint32_t i = 0; i < match->count && count < IDENTIFIERS_MAX; i++) {
-            if (match->filters[i] == subscription->filter)
-                identifiers[count++] = subscription->identifier;
-        }
+    for (uint32_t i = target->identifiers; i != 0 && count < IDENTIFIERS_MAX;) {
+        const struct route_identifier *noted = &worker->route_identifiers[i - 1];
+        identifiers[count++] = noted->identifier;
+        i = noted->next;
     }
     return count;
 }
@@ -123,6 +135,7 @@ static bool deliver_merged(
     uint32_t count = 0;
     bool durable = false;
     worker->match_number++;
+    worker->route_identifier_count = 0;
     for (uint32_t i = 0; i < match->count; i++) {
         const struct topic_filter *filter = match->filters[i];
         for (uint32_t k = 0; k < filter->count; k++) {
@@ -135,9 +148,7 @@ static bool deliver_merged(
         uint32_t identifiers[IDENTIFIERS_MAX];
         request->qos = target->qos;
         request->retain = request->view->meta.retain && target->retain_as_published;
-        request->identifier_count =
-            target->identifiers > 0 ? collect_identifiers(match, target->session, request->view, identifiers)
-                                    : 0;
+        request->identifier_count = collect_identifiers(worker, target, identifiers);
         request->identifier = request->identifier_count == 1 ? identifiers[0] : 0;
         request->identifiers = identifiers;
         durable |= session_durable(target->session);

@@ -395,6 +395,7 @@ static void worker_done(struct worker *worker)
     while (worker->buffer_count > 0)
         free(worker->buffers[--worker->buffer_count]);
     free(worker->route_targets);
+    free(worker->route_identifiers);
     free(worker->encode_scratch);
     free(worker->scratch);
     if (worker->tick_event != NULL)

@@ -47,9 +47,15 @@ struct connection;
 /* A subscriber of the publication that is being routed: its subscriptions that match, merged. */
 struct route_target {
     struct session *session;
-    uint32_t identifiers; /* how many of them have a Subscription Identifier */
+    uint32_t identifiers; /* the first of their Subscription Identifiers in route_identifiers, 0: none */
     uint8_t qos;
     bool retain_as_published;
+};
+
+/* Subscription Identifiers of the targets, each target's in a chain. Numbers here are places plus one. */
+struct route_identifier {
+    uint32_t identifier;
+    uint32_t next; /* 0: none */
 };
 
 struct worker {
@@ -74,6 +80,8 @@ struct worker {
     uint64_t match_number; /* counts publications routed to local sessions */
     struct route_target *route_targets;
     uint32_t route_target_capacity;
+    struct route_identifier *route_identifiers;
+    uint32_t route_identifier_count, route_identifier_capacity;
     uint8_t *encode_scratch; /* struct encoded_publish's bytes */
     uint32_t encode_used;
 
