@@ -369,6 +369,8 @@ static void on_readable(struct connection *connection)
     worker->counters->bytes_received += size;
     connection->read_us = worker->now_us;
     bus_drain_if_stale(worker->bus, worker->now_us);
+    if (connection->state >= CONNECTION_DRAINING)
+        return; /* its client has connected elsewhere */
     uint8_t *from = to - connection->input_size;
     size_t all = connection->input_size + size;
     if (from != connection->input)

@@ -272,6 +272,10 @@ bool publish_received(struct connection *connection, uint8_t flags, struct bytes
         return false;
     if (topic_too_deep(connection->worker, publish.topic))
         return fail(connection, MQTT_TOPIC_NAME_INVALID, "topic with more levels than mqtt.max_topic_levels");
+    if (publish.payload_is_utf8 && connection->worker->config->mqtt.validate_payload_format &&
+        !utf8_valid(publish.payload))
+        return refuse_publish(
+            connection, &publish, MQTT_PAYLOAD_FORMAT_INVALID, "payload is called UTF-8 and is not");
     if (publish.topic.data[0] == '$')
         return refuse_publish(
             connection, &publish, MQTT_NOT_AUTHORIZED, "topics that begin with $ belong to the broker");

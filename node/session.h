@@ -9,6 +9,7 @@
 #include "cluster/claims.h"
 #include "cluster/session_move.h"
 #include "cluster/wills.h"
+#include "node/awaiting_release.h"
 #include "node/delivery.h"
 #include "shared/list.h"
 #include "shared/mqtt_packet.h"
@@ -23,12 +24,6 @@ struct session_subscription {
     struct list siblings; /* on session->subscriptions */
     struct subscription subscription;
     uint64_t retained_applied; /* retained_applied() when it was made: later messages came live */
-};
-
-/* Packet identifiers of QoS 2 publications received and not yet released [MQTT-4.3.3]. */
-struct awaiting_release {
-    uint16_t *packet_ids;
-    uint32_t count, capacity;
 };
 
 struct session {
@@ -177,11 +172,5 @@ struct encoded_publish {
         uint8_t *bytes; /* in the worker's scratch */
     } variants[12];     /* (version 5?) * 6 + qos * 2 + retain */
 };
-
-/* awaiting_release.c */
-bool awaiting_has(const struct awaiting_release *awaiting, uint16_t packet_id);
-enum status awaiting_add(struct awaiting_release *awaiting, uint16_t packet_id) CHECK_RESULT;
-bool awaiting_remove(struct awaiting_release *awaiting, uint16_t packet_id);
-void awaiting_clear(struct awaiting_release *awaiting);
 
 #endif

@@ -171,6 +171,9 @@ static bool will_allowed(struct connection *connection, const struct mqtt_connec
     else if (connect->will_topic.data[0] == '$' ||
              topic_levels(connect->will_topic) > limits->max_topic_levels)
         refuse(connection, MQTT_TOPIC_NAME_INVALID, "will topic not allowed");
+    else if (limits->validate_payload_format && connect->will_properties.payload_format_indicator == 1 &&
+             !utf8_valid(connect->will_payload))
+        refuse(connection, MQTT_PAYLOAD_FORMAT_INVALID, "will payload is called UTF-8 and is not");
     else
         return true;
     return false;
@@ -222,6 +225,8 @@ static void fill_connack(const struct connection *connection, const struct conne
         SAY(PROPERTY_TOPIC_ALIAS_MAXIMUM, topic_alias_maximum, (uint16_t)limits->max_topic_alias);
     if (!limits->wildcard_subscription)
         SAY(PROPERTY_WILDCARD_SUBSCRIPTION_AVAILABLE, wildcard_subscription_available, 0);
+    if (limits->response_information != NULL && connect->properties.request_response_information)
+        SAY(PROPERTY_RESPONSE_INFORMATION, response_information, bytes_of_text(limits->response_information));
     SAY(PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE, shared_subscription_available, 0);
     if (connection->keep_alive_s != connect->keep_alive_s)
         SAY(PROPERTY_SERVER_KEEP_ALIVE, server_keep_alive, connection->keep_alive_s);

@@ -100,6 +100,11 @@ static void write_inflight(struct session_move_writer *writer, const struct deli
     free(encoded);
 }
 
+static void write_packet_id(void *context, uint16_t packet_id)
+{
+    session_move_write_u16(context, packet_id);
+}
+
 static enum status export_state(
     void *context, void *session_pointer, bool again, struct session_move_writer *writer)
 {
@@ -113,8 +118,8 @@ static enum status export_state(
         write_subscription(writer, &list_entry(element, struct session_subscription, siblings)->subscription);
     }
     session_move_write_u32(writer, again ? 0 : session->awaiting.count);
-    for (uint32_t i = 0; !again && i < session->awaiting.count; i++)
-        session_move_write_u16(writer, session->awaiting.packet_ids[i]);
+    if (!again)
+        awaiting_for_each(&session->awaiting, write_packet_id, writer);
     session_move_write_u16(writer, session->inflight.next_id);
     session_move_write_u32(writer, again ? 0 : session->inflight.count);
     for (uint32_t i = 0; !again && i < session->inflight.span; i++) {

@@ -100,8 +100,20 @@ static void on_routes_settled(struct routes_waiter *waiter, uint64_t silent)
     send_suback(pending);
 }
 
+/*
+ * What was acknowledged anywhere before the client sent this lies in our rings by now: it belongs to the time
+ * before, retained messages to the table, others to nobody.
+ */
+static bool drain_first(struct connection *connection)
+{
+    bus_drain(connection->worker->bus);
+    return connection->state == CONNECTION_ACTIVE;
+}
+
 bool subscribe_received(struct connection *connection, struct bytes body)
 {
+    if (!drain_first(connection))
+        return false; /* its client has connected elsewhere */
     struct mqtt_subscribe subscribe;
     struct mqtt_fault fault;
     if (mqtt_decode_subscribe((enum mqtt_version)connection->version, body, &subscribe, &fault) != STATUS_OK)
@@ -142,6 +154,8 @@ static void forget_filter(struct connection *connection, const struct topic_filt
 
 bool unsubscribe_received(struct connection *connection, struct bytes body)
 {
+    if (!drain_first(connection))
+        return false; /* its client has connected elsewhere */
     struct mqtt_unsubscribe unsubscribe;
     struct mqtt_fault fault;
     if (mqtt_decode_unsubscribe((enum mqtt_version)connection->version, body, &unsubscribe, &fault) !=

@@ -111,6 +111,8 @@ struct config_mqtt {
     uint32_t max_qos;
     bool retain_available;
     bool wildcard_subscription;
+    bool validate_payload_format;
+    char *response_information; /* owned; NULL: none */
     uint32_t max_topic_levels;
     uint32_t max_topic_alias; /* inward; told to version 5 clients; 0: none */
     uint32_t max_clientid_length;

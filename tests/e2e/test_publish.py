@@ -372,3 +372,23 @@ class Expiry(Case):
         self.assertEqual(receiver.payloads(), [b"long", b"for ever"])
         self.assertLess(receiver.messages[0].props["message_expiry_interval"], 99)
         self.assertGreater(receiver.messages[0].props["message_expiry_interval"], 80)
+
+
+class PayloadFormat(Case):
+    def test_payload_that_is_not_utf8_is_refused_when_asked_for(self):
+        broker = self.broker(config={"mqtt": {"validate_payload_format": True}})
+        receiver, sender = broker.client("r"), broker.client("s")
+        receiver.subscribe("f", 2)
+        text = {"payload_format_indicator": 1}
+        self.assertEqual(sender.publish("f", b"\xff\xfe", 1, props=text).reason, 0x99)
+        self.assertEqual(sender.publish("f", b"\xff\xfe", 2, props=text).reason, 0x99)
+        sender.publish("f", "ä".encode(), 1, props=text)
+        sender.publish("f", b"\xff\xfe", 1)
+        receiver.wait_messages(2)
+        self.assertEqual(receiver.payloads(), ["ä".encode(), b"\xff\xfe"])
+
+    def test_response_information_is_told_to_those_who_ask(self):
+        broker = self.broker(config={"mqtt": {"response_information": "answers/"}})
+        asks = broker.client("a", props={"request_response_information": 1})
+        self.assertEqual(asks.connack.props["response_information"], "answers/")
+        self.assertNotIn("response_information", broker.client("b").connack.props)
