@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
+#define CONNACK_HEAD_MAX 6  /* fixed header, flags, reason, property length */
 #define ASSIGNED_ID_SIZE 26 /* "shoal-" and 20 hexadecimal digits */
 
 /* What is known between CONNECT and CONNACK. */
@@ -51,6 +52,10 @@ static void send_connack(struct connection *connection, bool session_present, ui
         return;
     size_t size =
         mqtt_encode_connack(to, (enum mqtt_version)connection->version, session_present, reason, properties);
+    if (size > connection->maximum_packet_size) { /* [MQTT-3.1.2-24]: closed without a word then */
+        connection_unreserve(connection, room);
+        return;
+    }
     connection_unreserve(connection, room - size);
     connection->worker->counters->packets_sent++;
 }
@@ -58,8 +63,7 @@ static void send_connack(struct connection *connection, bool session_present, ui
 /* Left out where the packet would be larger than the client takes [MQTT-3.2.2-19]. */
 static bool reason_string_fits(const struct connection *connection, const char *text)
 {
-    const struct connecting *connecting = connection->connecting;
-    return connecting == NULL || strlen(text) + 16 <= connecting->connect.properties.maximum_packet_size;
+    return strlen(text) + 16 <= connection->maximum_packet_size;
 }
 
 /* CONNACK with the reason (the version's own code), then the end [MQTT-3.2.2-7, 3.1.4-1…]. */
@@ -246,8 +250,16 @@ static void finish(struct connecting *connecting)
     struct connection *connection = connecting->connection;
     const struct mqtt_connect *connect = &connecting->connect;
     struct session *session = connecting->session;
+    struct mqtt_properties properties;
     session->version = connection->version;
     session_set_expiry(session, wanted_expiry_s(connection, connect));
+    connection->keep_alive_s = keep_alive_s(connection->worker, connect);
+    fill_connack(connection, connecting, &properties);
+    if (connection->version == MQTT_5_0 &&
+        mqtt_properties_size(&properties) + CONNACK_HEAD_MAX > connection->maximum_packet_size) {
+        refuse(connection, MQTT_PACKET_TOO_LARGE, "CONNACK is larger than its Maximum Packet Size");
+        return;
+    }
     if (connect->has_will) {
         enum status status = session_will_set(session, connect);
         if (status != STATUS_OK) {
@@ -255,17 +267,10 @@ static void finish(struct connecting *connecting)
             return;
         }
     }
-    connection->keep_alive_s = keep_alive_s(connection->worker, connect);
     connection->receive_maximum = connect->properties.receive_maximum;
-    connection->maximum_packet_size = connect->properties.maximum_packet_size < MQTT_PACKET_SIZE_MAX
-                                          ? connect->properties.maximum_packet_size
-                                          : MQTT_PACKET_SIZE_MAX;
     connection->aliases_out = topic_aliases_out_new(connect->properties.topic_alias_maximum);
     connection_enter(connection, CONNECTION_ACTIVE);
     connection->read_us = connection->worker->now_us;
-    struct mqtt_properties properties;
-    if (connection->version == MQTT_5_0)
-        fill_connack(connection, connecting, &properties);
     bool present = connecting->session_present && connection->version != MQTT_3_1;
     send_connack(connection, present, 0, connection->version == MQTT_5_0 ? &properties : NULL);
     log_info("%s: client %.*s connected (MQTT %s, %s, keep alive %u s%s)", connection_peer(connection),
@@ -540,6 +545,9 @@ void connect_received(struct connection *connection, struct bytes body)
     memset(&first, 0, sizeof first);
     enum status status = mqtt_decode_connect(body, &first, &fault);
     connection->version = (uint8_t)(first.version == 0 ? MQTT_3_1_1 : first.version);
+    connection->maximum_packet_size = first.properties.maximum_packet_size < MQTT_PACKET_SIZE_MAX
+                                          ? first.properties.maximum_packet_size
+                                          : MQTT_PACKET_SIZE_MAX;
     if (status != STATUS_OK) {
         refuse_undecodable(connection, &first, &fault);
         return;
