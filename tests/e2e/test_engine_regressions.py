@@ -109,27 +109,6 @@ class Windows(Case):
 
 @only_shoal
 class Retained(Case):
-    @cost(5)
-    @only_plain
-    @workers(1, 2)
-    def test_slow_subscriber_of_retained_messages_costs_no_cpu(self, count):
-        broker = self.broker(count, config={"mqtt": {"max_output_buffer": "64KB"}},
-                             listeners={"tcp:small": {"sndbuf": 16384}})
-        sender = broker.client("s")
-        for number in range(1000):
-            sender.publish("r/%d" % number, b"x" * 5000, 1, retain=True)
-        slow = Client(broker.ports["tcp:small"], client_id="slow")
-        broker.made.append(slow)
-        slow.connect()
-        for number in range(200):
-            slow.send(packets.subscribe(5, number + 1, [("r/#", 1)]))
-        time.sleep(0.5)
-        pids = broker.worker_pids()
-        before = sum(cpu_seconds(pid) for pid in pids)
-        time.sleep(1.5)
-        self.assertLess(sum(cpu_seconds(pid) for pid in pids) - before, 0.3)
-        slow.wait_messages(1000, 20)
-
     @workers(2, 4)
     def test_retained_messages_come_to_a_session_that_has_just_moved(self, count):
         broker = self.broker(count)
@@ -222,34 +201,6 @@ class Burdens(Case):
                 client.publish("x" * 65000 + str(number), b"", props={"topic_alias": number})
             client.ping()
         self.assertEqual(client.expect_closed().reason, 0x97)
-
-    def test_filters_are_bounded_in_bytes(self):
-        broker = self.broker(1, config={"mqtt": {"max_subscriptions": 10}})
-        client = broker.client("c")
-        names = ["x" * 40000 + str(number) for number in range(5)]
-        granted = [client.subscribe(name, expect=False).reasons[0] for name in names]
-        self.assertEqual(granted, [0, 0, 0, 0x97, 0x97])
-        client.unsubscribe(names[0])
-        client.subscribe(names[3])
-        for number in range(7):
-            client.subscribe("short/%d" % number)
-        self.assertEqual(client.subscribe(names[0], expect=False).reasons, [0x97])
-
-    @workers(2)
-    def test_filter_that_goes_before_its_suback_brings_nothing(self, count):
-        broker = self.broker(count)
-        broker.client("s").publish("r", b"kept", 1, retain=True)
-        client = broker.client("c")
-        for number in range(20):
-            client.send(packets.subscribe(5, 1, [("r", 0), ("r", 0), ("+", 0)]) + packets.unsubscribe(5, 2, ["r", "+"]) +
-                        packets.subscribe(5, 3, [("r", 1), ("r", 1)]))
-            for _ in range(2):
-                client.expect(packets.SUBACK)
-            client.wait_messages(number + 1)
-            client.send(packets.unsubscribe(5, 4, ["r"]))
-            for _ in range(2):
-                client.expect(packets.UNSUBACK)
-        client.ping()
 
     def test_many_identifiers_of_one_session_come_all(self):
         broker = self.broker(1)

@@ -47,10 +47,13 @@ class Client:
         self.connack = None
         self.held_ids = set()        # QoS 2 identifiers between PUBREC and PUBREL, ours to deduplicate
         self.next_id = 0
+        self.open_ids = set()        # QoS 1 and 2 identifiers that came and that we have not let go
+        self.limits = {}             # the properties of our CONNECT: what comes is held against them
 
     # Life of the connection ---------------------------------------------------------------------------------
     def connect(self, clean=True, expect=0, **fields):
         """Sends CONNECT, returns the CONNACK; its reason must be `expect` (None: anything)."""
+        self.limits = dict(fields.get("props") or {}) if self.version == 5 else {}
         self.send(packets.connect(self.version, self.client_id, clean, **fields))
         self.connack = self.expect(packets.CONNACK)
         if expect is not None and self.connack.reason != expect:
@@ -108,9 +111,27 @@ class Client:
         now = time.monotonic()
         for got in self.decoder.feed(data):
             got.time = now
+            self._check(got)
             self.received.append(got)
             self._take(got)
         return True
+
+    def _check(self, got):
+        """What we said in CONNECT and have not acknowledged yet limits what may come."""
+        whole = 1 + len(packets.variable(got.size)) + got.size
+        if whole > self.limits.get("maximum_packet_size", whole):  # [MQTT-3.1.2-24]
+            raise packets.Malformed("%d bytes are more than our Maximum Packet Size: %r" % (whole, got))
+        if got.props.get("topic_alias", 0) > self.limits.get("topic_alias_maximum", 0):  # [MQTT-3.1.2-26, -27]
+            raise packets.Malformed("Topic Alias above our maximum: %r" % got)
+        if self.limits.get("request_problem_information") == 0 and got.kind not in (
+                PUBLISH, packets.CONNACK, packets.DISCONNECT) and got.props:  # [MQTT-3.1.2-29]
+            raise packets.Malformed("problem information that we did not ask for: %r" % got)
+        if got.kind == PUBLISH and got.qos:
+            if got.packet_id in self.open_ids:  # [MQTT-2.2.1-4, MQTT-4.4.0-1]
+                raise packets.Malformed("its packet identifier is in use: %r" % got)
+            self.open_ids.add(got.packet_id)
+            if len(self.open_ids) > self.limits.get("receive_maximum", 65535):  # [MQTT-3.3.4-9]
+                raise packets.Malformed("more unacknowledged PUBLISH than our Receive Maximum: %r" % got)
 
     def _take(self, got):
         if got.kind == PUBLISH and got.qos == 2:
@@ -134,11 +155,17 @@ class Client:
         elif got.kind == PUBREC and got.reason < 0x80:
             answer = PUBREL
         if answer:
+            self._let_go(answer, got.packet_id)
             try:
                 self.sock.settimeout(DEADLINE)
                 self.sock.sendall(packets.acknowledgement(answer, got.packet_id))
             except (ConnectionError, ssl.SSLError):
                 pass
+
+    def _let_go(self, kind, packet_id, reason=0):
+        """The server may use the identifier again when it has this acknowledgement."""
+        if kind in (PUBACK, PUBCOMP) or (kind == PUBREC and reason >= 0x80):
+            self.open_ids.discard(packet_id)
 
     # Waiting ----------------------------------------------------------------------------------------------------
     def expect(self, kind, timeout=DEADLINE, **fields):
@@ -245,6 +272,7 @@ class Client:
 
     def answer(self, kind, packet_id, reason=None):
         """PUBACK, PUBREC, PUBREL or PUBCOMP by hand."""
+        self._let_go(kind, packet_id, reason or 0)
         self.send(packets.acknowledgement(kind, packet_id, reason))
 
 

@@ -44,6 +44,35 @@ PROPERTIES = {
 IDENTIFIERS = {name: (identifier, kind) for identifier, (name, kind) in PROPERTIES.items()}
 
 
+# What a server may say and carry in version 5, by packet [MQTT 2.4, 3].
+REASONS = {
+    CONNACK: {0, 0x80, 0x81, 0x82, 0x83, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8A, 0x8C, 0x90, 0x95, 0x97, 0x99, 0x9A, 0x9B,
+              0x9C, 0x9D, 0x9F},
+    PUBACK: {0, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99},
+    PUBREC: {0, 0x10, 0x80, 0x83, 0x87, 0x90, 0x91, 0x97, 0x99},
+    PUBREL: {0, 0x92}, PUBCOMP: {0, 0x92},
+    SUBACK: {0, 1, 2, 0x80, 0x83, 0x87, 0x8F, 0x91, 0x97, 0x9E, 0xA1, 0xA2},
+    UNSUBACK: {0, 0x11, 0x80, 0x83, 0x87, 0x8F, 0x91},
+    DISCONNECT: {0, 0x80, 0x81, 0x82, 0x83, 0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98,
+                 0x99, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2},
+    AUTH: {0, 0x18},
+}
+OLD_REASONS = {CONNACK: set(range(6)), SUBACK: {0, 1, 2, 0x80}}  # before version 5
+_TEXTS = {"reason_string", "user_property"}
+ALLOWED = {
+    CONNACK: _TEXTS | {"session_expiry_interval", "receive_maximum", "maximum_qos", "retain_available",
+                       "maximum_packet_size", "assigned_client_identifier", "topic_alias_maximum",
+                       "wildcard_subscription_available", "subscription_identifier_available",
+                       "shared_subscription_available", "server_keep_alive", "response_information", "server_reference",
+                       "authentication_method", "authentication_data"},
+    PUBLISH: {"payload_format_indicator", "message_expiry_interval", "topic_alias", "response_topic",
+              "correlation_data", "user_property", "subscription_identifier", "content_type"},
+    PUBACK: _TEXTS, PUBREC: _TEXTS, PUBREL: _TEXTS, PUBCOMP: _TEXTS, SUBACK: _TEXTS, UNSUBACK: _TEXTS,
+    DISCONNECT: _TEXTS | {"server_reference"},
+    AUTH: _TEXTS | {"authentication_method", "authentication_data"},
+}
+
+
 class Malformed(Exception):
     """The server sent something that the specification forbids."""
 
@@ -309,7 +338,22 @@ def decode_body(version, first, body):
     decoder(got, cursor, version)
     if cursor.left():
         raise Malformed("%s has %d bytes too many" % (NAMES[kind], cursor.left()))
+    _check_contents(got, version)
     return got
+
+
+def _check_contents(got, version):
+    """Reason codes and properties that the packet may have [MQTT-3.2.2-8, 3.4.2-1, 3.14.2-1 …]."""
+    old = version < 5 or (got.kind == CONNACK and got.size == 2)  # to a version that the server does not know
+    allowed = (OLD_REASONS if old else REASONS).get(got.kind)
+    for reason in got.reasons or ([] if got.reason is None else [got.reason]):
+        if allowed and reason not in allowed:
+            raise Malformed("%s with reason 0x%02x" % (NAMES[got.kind], reason))
+    extra = set(got.props) - ALLOWED.get(got.kind, set())
+    if extra:
+        raise Malformed("%s with %s" % (NAMES[got.kind], ", ".join(sorted(extra))))
+    if got.kind == CONNACK and got.reason and got.session_present:
+        raise Malformed("a refusal with Session Present")
 
 
 class Decoder:
