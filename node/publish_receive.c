@@ -148,6 +148,25 @@ void publish_abandon(struct connection *connection)
     topic_aliases_out_free(&connection->aliases_out);
 }
 
+/*
+ * What a client may not publish [MQTT 4.7.2, 5.4.2]: told in version 5 where there is an acknowledgement to
+ * tell it in; otherwise taken and thrown away, as the field does: closing would make version 3 clients come
+ * back and try again.
+ */
+static bool deny_publish(struct connection *connection, const struct mqtt_publish *publish, const char *text)
+{
+    log_debug("%s: publication denied: %s", connection_peer(connection), text);
+    if (publish->qos > 0 && connection->version == MQTT_5_0)
+        return refuse_publish(connection, publish, MQTT_NOT_AUTHORIZED, text);
+    connection->worker->counters->publish_refused++;
+    if (publish->qos == 0)
+        return true;
+    struct pending_acknowledgement pending = {
+        .packet_id = publish->packet_id, .type = publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC, .done = true};
+    connection->unacknowledged++;
+    return acknowledge_in_order(connection, &pending);
+}
+
 void publish_complete(void *context, void *taker, uint64_t ticket, enum acceptance_result result)
 {
     (void)context;
@@ -277,8 +296,7 @@ bool publish_received(struct connection *connection, uint8_t flags, struct bytes
         return refuse_publish(
             connection, &publish, MQTT_PAYLOAD_FORMAT_INVALID, "payload is called UTF-8 and is not");
     if (publish.topic.data[0] == '$')
-        return refuse_publish(
-            connection, &publish, MQTT_NOT_AUTHORIZED, "topics that begin with $ belong to the broker");
+        return deny_publish(connection, &publish, "topics that begin with $ belong to the broker");
     if (publish.qos == 2 && awaiting_has(&connection->session->awaiting, publish.packet_id)) {
         /* Sent again: it was routed the first time [MQTT-4.3.3-10]. A PUBREC that still waits will come. */
         struct pending_acknowledgement again = {
