@@ -29,9 +29,10 @@ enum connection_state {
 
 /* Why a connection is not read. Any bit set: its bytes stay where they are. */
 enum connection_hold {
-    HOLD_CLAIM = 1,  /* CONNECTION_CLAIMING */
-    HOLD_STALL = 2,  /* the next PUBLISH needs a bus window that is full */
-    HOLD_OUTPUT = 4, /* the client does not take what we answer: no more requests until it does */
+    HOLD_CLAIM = 1,   /* CONNECTION_CLAIMING */
+    HOLD_STALL = 2,   /* the next PUBLISH needs a bus window that is full */
+    HOLD_OUTPUT = 4,  /* the client does not take what we answer: no more requests until it does */
+    HOLD_SUBACKS = 8, /* too many filters wait for other workers */
 };
 
 /* Bytes that wait to be written, with large payloads kept by reference between them (connection_output.c). */
@@ -98,6 +99,7 @@ struct connection {
     struct list subacks;                   /* SUBSCRIBEs whose SUBACK waits for the routes */
     struct topic_aliases_in *aliases_in;   /* owned; NULL until used */
     struct topic_aliases_out *aliases_out; /* owned; NULL: the client takes none */
+    uint32_t suback_filters;               /* of all subacks */
     uint64_t next_ticket;
     struct peer_address address;
 };

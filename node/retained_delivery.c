@@ -1,7 +1,7 @@
 /*
- * Retained messages to new subscriptions: collected when their SUBACK is out, a page per turn, skipping what
- * came live meanwhile [MQTT-3.3.1-6, -9, -10, -11]. Worker process. Never more at once than the client's
- * output takes.
+ * Retained messages to new subscriptions: collected when their SUBACK is out, a page per session and turn,
+ * skipping what came live meanwhile [MQTT-3.3.1-6, -9, -10, -11]. Worker process. Never more at once than the
+ * client's output takes: one that does not read costs nothing but its place on a list.
  */
 #include "node/connection.h"
 #include "node/worker_context.h"
@@ -10,62 +10,75 @@
 
 #include <stdlib.h>
 
-#define PAGE_MESSAGES 64   /* per walk and turn */
+#define PAGE_MESSAGES 64   /* per session and turn */
 #define PAGE_NODES    2048 /* visited per walk and turn */
+#define PAGE_WALKS    16   /* per session and turn: most filters have few messages */
 
+/* One subscription whose retained messages are due; on session->retained_due, the first is being walked. */
 struct retained_delivery {
-    struct list lists; /* on worker->pumping */
-    struct session *session;
+    struct list lists;
     struct session_subscription *subscription;
-    struct retained_walk *walk;
+    struct retained_walk *walk; /* NULL: not begun */
 };
 
 static void delivery_end(struct retained_delivery *delivery)
 {
     list_remove(&delivery->lists);
-    retained_walk_free(&delivery->walk);
+    if (delivery->subscription->retained_due == delivery)
+        delivery->subscription->retained_due = NULL;
+    if (delivery->walk != NULL)
+        retained_walk_free(&delivery->walk);
     free(delivery);
+}
+
+static void no_memory(const struct session *session)
+{
+    log_error("out of memory: client %.*s gets no retained messages for a new subscription",
+        (int)session->client_id_size, session->client_id);
 }
 
 void retained_delivery_start(struct session *session, struct session_subscription *subscription)
 {
-    struct worker *worker = session->worker;
-    char filter[65536];
-    size_t size = topic_filter_text(subscription->subscription.filter, filter, sizeof filter);
+    if (subscription->retained_due != NULL)
+        return; /* one that has not begun yet does for both */
     struct retained_delivery *delivery = calloc(1, sizeof *delivery);
-    if (delivery != NULL) {
-        delivery->session = session;
-        delivery->subscription = subscription;
-        delivery->walk = retained_walk_new(worker->retained, bytes_of(filter, size));
-        list_init(&delivery->lists);
-    }
-    if (delivery == NULL || delivery->walk == NULL) {
-        log_error("out of memory: client %.*s gets no retained messages for a new subscription",
-            (int)session->client_id_size, session->client_id);
-        free(delivery);
+    if (delivery == NULL) {
+        no_memory(session);
         return;
     }
-    list_append(&worker->pumping, &delivery->lists);
+    delivery->subscription = subscription;
+    subscription->retained_due = delivery;
+    list_append(&session->retained_due, &delivery->lists);
+    if (list_empty(&session->pumping))
+        list_append(&session->worker->pumping, &session->pumping);
 }
 
-void retained_delivery_cancel(
-    struct worker *worker, const struct session *session, const struct session_subscription *subscription)
+void retained_delivery_cancel(struct session *session, struct session_subscription *subscription)
 {
-    list_for_each(&worker->pumping, element, following)
-    {
-        struct retained_delivery *delivery = list_entry(element, struct retained_delivery, lists);
-        if (delivery->session == session && (subscription == NULL || delivery->subscription == subscription))
-            delivery_end(delivery);
-    }
+    if (list_empty(&session->retained_due))
+        return;
+    struct retained_delivery *first = list_entry(session->retained_due.next, struct retained_delivery, lists);
+    if (subscription->retained_due != NULL && subscription->retained_due != first)
+        delivery_end(subscription->retained_due);
+    if (first->subscription == subscription)
+        delivery_end(first);
 }
 
-static void deliver(struct retained_delivery *delivery, const struct retained_found *found)
+void retained_delivery_cancel_all(struct session *session)
 {
-    const struct subscription *subscription = &delivery->subscription->subscription;
-    if (found->applied > delivery->subscription->retained_applied)
+    while (!list_empty(&session->retained_due))
+        delivery_end(list_entry(session->retained_due.next, struct retained_delivery, lists));
+    list_remove(&session->pumping);
+}
+
+static void deliver(
+    struct session *session, const struct session_subscription *to, const struct retained_found *found)
+{
+    const struct subscription *subscription = &to->subscription;
+    if (found->applied > to->retained_applied)
         return; /* it came live, after the subscription was made */
     struct publication_view view = publication_view(found->message);
-    if (subscription->no_local && view.meta.publisher == delivery->session->hash)
+    if (subscription->no_local && view.meta.publisher == session->hash)
         return;
     struct publication *object = found->message;
     struct delivery_request request = {.view = &view,
@@ -73,39 +86,80 @@ static void deliver(struct retained_delivery *delivery, const struct retained_fo
         .qos = view.meta.qos < subscription->qos ? view.meta.qos : subscription->qos,
         .retain = true,
         .identifier = subscription->identifier};
-    session_deliver_retained(delivery->session, &request);
+    session_deliver_retained(session, &request);
 }
 
-/* One page. False: the walk is over. */
-static bool delivery_turn(struct retained_delivery *delivery)
+static bool walk_begin(struct session *session, struct retained_delivery *delivery)
 {
-    struct session *session = delivery->session;
-    if (session->connection == NULL)
-        return false;
-    /* A slow client's queue is for what comes live: the walk waits until there is room. */
+    char filter[65536];
+    size_t size = topic_filter_text(delivery->subscription->subscription.filter, filter, sizeof filter);
+    delivery->walk = retained_walk_new(session->worker->retained, bytes_of(filter, size));
+    /* From now on a new SUBSCRIBE needs a walk of its own. */
+    delivery->subscription->retained_due = NULL;
+    return delivery->walk != NULL;
+}
+
+/* Room for so many messages in output and queue: a slow client's queue is for what comes live. */
+static uint32_t room_of(const struct session *session)
+{
     const struct config_mqtt *limits = &session->worker->config->mqtt;
-    if (connection_waiting(session->connection) > limits->max_output_buffer / 2 ||
-        session->queue.count > limits->max_queued_messages / 2)
-        return true;
-    struct retained_found found[PAGE_MESSAGES];
-    bool more = false;
-    uint32_t capacity =
-        limits->max_queued_messages / 2 < PAGE_MESSAGES ? limits->max_queued_messages / 2 + 1 : PAGE_MESSAGES;
-    uint32_t count = retained_walk_next(delivery->walk, found, capacity, PAGE_NODES, &more);
-    for (uint32_t i = 0; i < count; i++)
-        deliver(delivery, &found[i]);
-    return more;
+    uint32_t queue = limits->max_queued_messages / 2 + 1;
+    if (session->connection == NULL ||
+        connection_waiting(session->connection) > limits->max_output_buffer / 2 ||
+        session->queue.count >= queue || session->queue.bytes > limits->max_queued_bytes / 2)
+        return 0;
+    queue -= session->queue.count;
+    return queue < PAGE_MESSAGES ? queue : PAGE_MESSAGES;
 }
 
-void retained_delivery_turn(struct worker *worker)
+/* A page of one walk. Returns the messages that it took; *ret_more: it goes on. */
+static uint32_t page(
+    struct session *session, struct retained_delivery *delivery, uint32_t room, bool *ret_more)
 {
-    if (list_empty(&worker->pumping))
-        return;
-    bus_drain(worker->bus); /* what a peer has acknowledged is visible here [DESIGN: retained] */
-    list_for_each(&worker->pumping, element, following)
-    {
-        struct retained_delivery *delivery = list_entry(element, struct retained_delivery, lists);
-        if (!delivery_turn(delivery))
+    *ret_more = false;
+    if (delivery->walk == NULL && !walk_begin(session, delivery)) {
+        no_memory(session);
+        return 0;
+    }
+    struct retained_found found[PAGE_MESSAGES];
+    uint32_t count = retained_walk_next(delivery->walk, found, room, PAGE_NODES, ret_more);
+    for (uint32_t i = 0; i < count; i++)
+        deliver(session, delivery->subscription, &found[i]);
+    return count;
+}
+
+/* True if it got on. */
+static bool session_turn(struct session *session)
+{
+    uint32_t taken = 0, walks = 0;
+    uint32_t room = room_of(session);
+    bool more = room == 0;
+    while (!more && taken < room && walks < PAGE_WALKS && !list_empty(&session->retained_due)) {
+        struct retained_delivery *delivery =
+            list_entry(session->retained_due.next, struct retained_delivery, lists);
+        taken += page(session, delivery, room - taken, &more);
+        walks++;
+        if (!more)
             delivery_end(delivery);
     }
+    return walks > 0;
+}
+
+bool retained_delivery_turn(struct worker *worker)
+{
+    if (list_empty(&worker->pumping))
+        return false;
+    bus_drain(worker->bus); /* what a peer has acknowledged is visible here [DESIGN: retained] */
+    bool got_on = false;
+    struct list sessions;
+    list_init(&sessions);
+    list_splice(&sessions, &worker->pumping);
+    while (!list_empty(&sessions)) {
+        struct session *session = list_entry(sessions.next, struct session, pumping);
+        list_remove(&session->pumping);
+        got_on |= session_turn(session);
+        if (!list_empty(&session->retained_due))
+            list_append(&worker->pumping, &session->pumping);
+    }
+    return got_on;
 }

@@ -32,6 +32,8 @@ struct session *session_new(struct worker *worker, struct bytes client_id, uint8
     session->client_id_size = (uint16_t)client_id.size;
     memcpy(session->client_id, client_id.data, client_id.size);
     list_init(&session->subscriptions);
+    list_init(&session->retained_due);
+    list_init(&session->pumping);
     inflight_init(&session->inflight);
     timer_init(&session->timer, on_expiry);
     session_register(session);
@@ -60,6 +62,7 @@ void session_discard(struct session **session_pointer)
     *session_pointer = NULL;
     struct worker *worker = session->worker;
     assert(session->connection == NULL);
+    retained_delivery_cancel_all(session);
     session_unsubscribe_all(session);
     session_will_clear(session);
     timer_wheel_cancel(&worker->wheel, &session->timer);
@@ -76,12 +79,16 @@ void session_discard(struct session **session_pointer)
 void session_abandon(void *context, struct session *session)
 {
     (void)context;
+    retained_delivery_cancel_all(session);
     list_for_each(&session->subscriptions, element, following)
     {
         struct session_subscription *it = list_entry(element, struct session_subscription, siblings);
         topic_index_remove(session->worker->index, &it->subscription);
         free(it);
     }
+    if (session->subscription_table != NULL)
+        hash_table_done(session->subscription_table);
+    free(session->subscription_table);
     delivery_queue_clear(&session->queue);
     inflight_clear(&session->inflight);
     awaiting_clear(&session->awaiting);

@@ -11,6 +11,7 @@
 #include "cluster/wills.h"
 #include "node/awaiting_release.h"
 #include "node/delivery.h"
+#include "shared/hash_table.h"
 #include "shared/list.h"
 #include "shared/mqtt_packet.h"
 #include "shared/timer_wheel.h"
@@ -23,7 +24,9 @@ struct worker;
 struct session_subscription {
     struct list siblings; /* on session->subscriptions */
     struct subscription subscription;
-    uint64_t retained_applied; /* retained_applied() when it was made: later messages came live */
+    uint64_t retained_applied;        /* retained_applied() when it was made: later messages came live */
+    struct suback_result *suback_due; /* SUBACKs that will start retained messages; NULL: none */
+    struct retained_delivery *retained_due; /* not begun yet; NULL: none */
 };
 
 struct session {
@@ -32,6 +35,10 @@ struct session {
     struct worker *worker;
     struct connection *connection; /* NULL while disconnected */
     struct list subscriptions;
+    struct hash_table *subscription_table; /* of them by filter; owned; NULL: few */
+    size_t subscription_cost;              /* what they cost, see session_subscriptions.c */
+    struct list retained_due;              /* struct retained_delivery, in turn */
+    struct list pumping;                   /* on worker->pumping while there is one */
     struct inflight_window inflight;
     struct delivery_queue queue;
     struct awaiting_release awaiting;

@@ -5,28 +5,105 @@
 #include "node/worker_context.h"
 
 #include "shared/log.h"
+#include "shared/topic_name.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
+/* So many are found by going through them; more get a table. */
+#define FEW_SUBSCRIPTIONS 16u
+
+/* What a session's subscriptions cost the index: their text and a node per level, which is not bounded by
+ * their number alone. One has room for any filter, and each that is allowed adds what ordinary ones take. */
+#define LEVEL_COST          128u
+#define SUBSCRIPTION_COST   1024u
+#define SUBSCRIPTION_COST_1 ((size_t)128 * 1024)
+
+struct subscription_key {
+    const struct topic_filter *filter;
+    const struct topic_group *group;
+};
+
+static bool is_subscription(const void *value, const void *key)
+{
+    const struct session_subscription *it = value;
+    const struct subscription_key *wanted = key;
+    return it->subscription.filter == wanted->filter && it->subscription.group == wanted->group;
+}
+
+/* Of an address: nobody outside chooses that. */
+static uint64_t key_hash(const struct topic_filter *filter)
+{
+    uint64_t mixed = (uint64_t)(uintptr_t)filter * UINT64_C(0x9e3779b97f4a7c15);
+    return mixed ^ mixed >> 32;
+}
+
 struct session_subscription *session_subscription_find(
     struct session *session, struct topic_filter *filter, struct topic_group *group)
 {
-    /* Look where fewer are: at the filter's subscriptions or at the session's. */
-    if (group == NULL && filter->count < session->subscription_count) {
-        for (uint32_t i = 0; i < filter->count; i++) {
-            if (filter->subscriptions[i]->subscriber == session)
-                return list_entry(filter->subscriptions[i], struct session_subscription, subscription);
-        }
-        return NULL;
-    }
+    struct subscription_key key = {filter, group};
+    if (session->subscription_table != NULL)
+        return hash_table_find(session->subscription_table, key_hash(filter), is_subscription, &key);
     list_for_each(&session->subscriptions, element, following)
     {
         struct session_subscription *it = list_entry(element, struct session_subscription, siblings);
-        if (it->subscription.filter == filter && it->subscription.group == group)
+        if (is_subscription(it, &key))
             return it;
     }
     return NULL;
+}
+
+/* A table of all that there are. NULL: no memory; the list does. */
+static struct hash_table *table_new(const struct session *session)
+{
+    struct hash_table *table = calloc(1, sizeof *table);
+    if (table == NULL)
+        return NULL;
+    list_for_each((struct list *)&session->subscriptions, element, following)
+    {
+        struct session_subscription *it = list_entry(element, struct session_subscription, siblings);
+        if (hash_table_insert(table, key_hash(it->subscription.filter), it) == STATUS_OK)
+            continue;
+        hash_table_done(table);
+        free(table);
+        return NULL;
+    }
+    return table;
+}
+
+static void table_free(struct session *session)
+{
+    if (session->subscription_table == NULL)
+        return;
+    hash_table_done(session->subscription_table);
+    free(session->subscription_table);
+    session->subscription_table = NULL;
+}
+
+/* Into list and table. */
+static void enlist(struct session *session, struct session_subscription *it, size_t cost)
+{
+    list_append(&session->subscriptions, &it->siblings);
+    session->subscription_count++;
+    session->subscription_cost += cost;
+    if (session->subscription_table == NULL && session->subscription_count > FEW_SUBSCRIPTIONS)
+        session->subscription_table = table_new(session);
+    else if (session->subscription_table != NULL && hash_table_insert(session->subscription_table,
+                                                        key_hash(it->subscription.filter), it) != STATUS_OK)
+        table_free(session);
+}
+
+static size_t filter_cost(size_t size, unsigned levels)
+{
+    return size + levels * (size_t)LEVEL_COST;
+}
+
+static bool has_room(const struct session *session, size_t cost)
+{
+    uint32_t limit = session->worker->config->mqtt.max_subscriptions;
+    return limit == 0 ||
+           (session->subscription_count < limit &&
+               session->subscription_cost + cost <= SUBSCRIPTION_COST_1 + (size_t)limit * SUBSCRIPTION_COST);
 }
 
 /* Tells the routes after the index has changed; `change` is +1 or -1 subscriptions. */
@@ -50,17 +127,22 @@ enum status session_subscribe(struct session *session, const struct mqtt_subscri
     uint32_t identifier, struct session_subscription **ret_subscription, bool *ret_existed)
 {
     struct worker *worker = session->worker;
-    struct topic_filter *entry;
-    enum status status = topic_index_acquire(worker->index, filter->filter, &entry);
+    size_t cost = filter_cost(filter->filter.size, topic_levels(filter->filter));
+    bool room = has_room(session, cost);
+    struct topic_filter *entry = NULL;
+    enum status status = STATUS_OK;
+    if (room)
+        status = topic_index_acquire(worker->index, filter->filter, &entry);
+    else if ((entry = topic_index_find(worker->index, filter->filter)) == NULL)
+        status = STATUS_LIMIT;
     if (status != STATUS_OK)
         return status;
     struct session_subscription *it = session_subscription_find(session, entry, NULL);
     *ret_existed = it != NULL;
+    if (it == NULL && !room)
+        return STATUS_LIMIT;
     if (it == NULL) {
-        uint32_t limit = worker->config->mqtt.max_subscriptions;
-        if (limit > 0 && session->subscription_count >= limit)
-            status = STATUS_LIMIT;
-        else if ((it = calloc(1, sizeof *it)) == NULL)
+        if ((it = calloc(1, sizeof *it)) == NULL)
             status = STATUS_NO_MEMORY;
         else
             status = topic_index_insert(worker->index, entry, NULL, &it->subscription);
@@ -76,8 +158,7 @@ enum status session_subscribe(struct session *session, const struct mqtt_subscri
             free(it);
             return status;
         }
-        list_append(&session->subscriptions, &it->siblings);
-        session->subscription_count++;
+        enlist(session, it, cost);
         worker->counters->subscriptions++;
     }
     set_options(session, it, filter, identifier);
@@ -90,7 +171,13 @@ static void drop(struct session *session, struct session_subscription *it)
 {
     struct worker *worker = session->worker;
     struct topic_filter *filter = it->subscription.filter;
-    retained_delivery_cancel(worker, session, it);
+    subscribe_forget(it);
+    retained_delivery_cancel(session, it);
+    if (session->subscription_table != NULL)
+        hash_table_remove(session->subscription_table, key_hash(filter), it);
+    char text[65536];
+    size_t size = topic_filter_text(filter, text, sizeof text);
+    session->subscription_cost -= filter_cost(size, topic_levels(bytes_of(text, size)));
     /* The announcement keeps the entry alive while the index lets go of the subscription. */
     topic_index_remove(worker->index, &it->subscription);
     enum status status = announce(session, filter, -1);
@@ -99,6 +186,8 @@ static void drop(struct session *session, struct session_subscription *it)
     list_remove(&it->siblings);
     session->subscription_count--;
     worker->counters->subscriptions--;
+    if (session->subscription_count == 0)
+        table_free(session);
     free(it);
 }
 

@@ -14,6 +14,18 @@
 
 #include <stdlib.h>
 
+/* So many filters may wait for their SUBACKs before the connection is not read any more. A packet may bring
+ * more of them than that, but then it is the last. */
+#define SUBACK_FILTERS_MAX 1024u
+
+/* One filter of a SUBSCRIBE. */
+struct suback_result {
+    struct session_subscription *subscription; /* whose retained messages are due; NULL: none */
+    struct suback_result *next;                /* others of the same subscription */
+    struct suback_result **link;               /* what points to this one */
+    uint8_t reason;
+};
+
 /* One SUBSCRIBE whose SUBACK is due when the routes are settled. */
 struct pending_suback {
     struct list lists; /* on connection->subacks */
@@ -21,11 +33,46 @@ struct pending_suback {
     struct routes_waiter routes;
     uint16_t packet_id;
     uint32_t count;
-    struct {
-        struct topic_filter *filter; /* whose retained messages are due; found again by it; NULL: none */
-        uint8_t reason;
-    } results[];
+    struct suback_result results[];
 };
+
+static void result_link(struct suback_result *result, struct session_subscription *subscription)
+{
+    result->subscription = subscription;
+    result->next = subscription->suback_due;
+    result->link = &subscription->suback_due;
+    if (result->next != NULL)
+        result->next->link = &result->next;
+    subscription->suback_due = result;
+}
+
+/* Returns the subscription that it was for, or NULL. */
+static struct session_subscription *result_unlink(struct suback_result *result)
+{
+    struct session_subscription *subscription = result->subscription;
+    if (subscription == NULL)
+        return NULL;
+    *result->link = result->next;
+    if (result->next != NULL)
+        result->next->link = result->link;
+    result->subscription = NULL;
+    return subscription;
+}
+
+void subscribe_forget(struct session_subscription *subscription)
+{
+    while (subscription->suback_due != NULL)
+        (void)result_unlink(subscription->suback_due);
+}
+
+static void pending_free(struct pending_suback *pending)
+{
+    for (uint32_t i = 0; i < pending->count; i++)
+        (void)result_unlink(&pending->results[i]);
+    pending->connection->suback_filters -= pending->count;
+    list_remove(&pending->lists);
+    free(pending);
+}
 
 static bool fail(struct connection *connection, enum mqtt_reason reason, const char *text)
 {
@@ -41,7 +88,7 @@ static bool has_wildcard(struct bytes filter)
 
 /* What SUBACK says of one filter; subscribes if it may. */
 static uint8_t subscribe_one(struct session *session, const struct mqtt_subscribe_filter *wanted,
-    uint32_t identifier, struct topic_filter **ret_retained)
+    uint32_t identifier, struct suback_result *result)
 {
     const struct config_mqtt *limits = &session->worker->config->mqtt;
     struct bytes group, filter;
@@ -58,7 +105,7 @@ static uint8_t subscribe_one(struct session *session, const struct mqtt_subscrib
         return status == STATUS_LIMIT ? MQTT_QUOTA_EXCEEDED : MQTT_IMPLEMENTATION_SPECIFIC_ERROR;
     /* [MQTT-3.3.1-9, -10, -11] */
     if (wanted->retain_handling == 0 || (wanted->retain_handling == 1 && !existed))
-        *ret_retained = subscription->subscription.filter;
+        result_link(result, subscription);
     return subscription->subscription.qos;
 }
 
@@ -81,15 +128,13 @@ static void send_suback(struct pending_suback *pending)
     connection->worker->counters->packets_sent++;
     free(reasons);
     for (uint32_t i = 0; i < pending->count; i++) {
-        if (pending->results[i].filter == NULL)
-            continue;
-        struct session_subscription *subscription =
-            session_subscription_find(connection->session, pending->results[i].filter, NULL);
+        struct session_subscription *subscription = result_unlink(&pending->results[i]);
         if (subscription != NULL)
             retained_delivery_start(connection->session, subscription);
     }
-    list_remove(&pending->lists);
-    free(pending);
+    pending_free(pending);
+    if (connection->suback_filters <= SUBACK_FILTERS_MAX)
+        connection_release(connection, HOLD_SUBACKS);
 }
 
 static void on_routes_settled(struct routes_waiter *waiter, uint64_t silent)
@@ -143,26 +188,16 @@ bool subscribe_received(struct connection *connection, struct bytes body)
     struct bytes filters = subscribe.filters;
     while (mqtt_subscribe_next(&filters, (enum mqtt_version)connection->version, &wanted)) {
         uint32_t i = pending->count++;
-        pending->results[i].reason = subscribe_one(connection->session, &wanted,
-            subscribe.properties.subscription_identifier, &pending->results[i].filter);
+        pending->results[i].reason = subscribe_one(
+            connection->session, &wanted, subscribe.properties.subscription_identifier, &pending->results[i]);
     }
     list_append(&connection->subacks, &pending->lists);
+    connection->suback_filters += pending->count;
     if (routes_wait(connection->worker->routes, &pending->routes))
         send_suback(pending);
+    else if (connection->suback_filters > SUBACK_FILTERS_MAX)
+        connection_hold(connection, HOLD_SUBACKS);
     return connection->state == CONNECTION_ACTIVE;
-}
-
-/* A filter's entry may go and come again at the same place: SUBACKs that wait must not find another's. */
-static void forget_filter(struct connection *connection, const struct topic_filter *filter)
-{
-    list_for_each(&connection->subacks, element, following)
-    {
-        struct pending_suback *pending = list_entry(element, struct pending_suback, lists);
-        for (uint32_t i = 0; i < pending->count; i++) {
-            if (pending->results[i].filter == filter)
-                pending->results[i].filter = NULL;
-        }
-    }
 }
 
 bool unsubscribe_received(struct connection *connection, struct bytes body)
@@ -183,9 +218,6 @@ bool unsubscribe_received(struct connection *connection, struct bytes body)
     struct bytes filters = unsubscribe.filters, filter;
     uint32_t count = 0;
     while (mqtt_unsubscribe_next(&filters, &filter)) {
-        const struct topic_filter *entry = topic_index_find(connection->worker->index, filter);
-        if (entry != NULL)
-            forget_filter(connection, entry);
         reasons[count++] =
             session_unsubscribe(connection->session, filter) ? MQTT_SUCCESS : MQTT_NO_SUBSCRIPTION_EXISTED;
     }
@@ -209,9 +241,8 @@ void subscribe_abandon(struct connection *connection)
     {
         struct pending_suback *pending = list_entry(element, struct pending_suback, lists);
         routes_wait_cancel(&pending->routes);
-        list_remove(&pending->lists);
-        free(pending);
+        pending_free(pending);
     }
     if (connection->session != NULL)
-        retained_delivery_cancel(connection->worker, connection->session, NULL);
+        retained_delivery_cancel_all(connection->session);
 }

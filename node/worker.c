@@ -80,7 +80,7 @@ static void on_turn(void *context)
         worker->stalled_have_room = false;
         publish_retry_stalled(worker);
     }
-    retained_delivery_turn(worker);
+    bool more_retained = retained_delivery_turn(worker);
     bus_turn_end(worker->bus);
     flush(worker);
     bus_turn_end(worker->bus); /* what a flush let through: a queue that went on */
@@ -88,7 +88,7 @@ static void on_turn(void *context)
     arm_poll(worker);
     worker->counters->loop_turns++;
     worker->counters->log_dropped = log_dropped();
-    if (!list_empty(&worker->pumping))
+    if (more_retained) /* what waits for a slow client is looked at when something happens */
         event_active(worker->tick_event, EV_TIMEOUT, 0);
     if (worker->stopping && list_empty(&worker->connections))
         child_end(worker->child);

@@ -91,7 +91,7 @@ struct worker {
     struct list dirty;       /* output waits for the end of the turn */
     struct list stalled;     /* HOLD_STALL, oldest first */
     struct list closed;      /* freed at the end of the turn */
-    struct list pumping;     /* retained walks that go on next turn (retained_delivery.c) */
+    struct list pumping;     /* sessions to which retained messages are due (retained_delivery.c) */
     uint32_t connection_count;
 
     /* The loop turn */
@@ -165,12 +165,15 @@ bool subscribe_received(struct connection *connection, struct bytes body);
 bool unsubscribe_received(struct connection *connection, struct bytes body);
 /* SUBACKs and retained messages that a session's connection still waits for are given up. */
 void subscribe_abandon(struct connection *connection);
+/* The subscription goes: a SUBACK that is still due brings no retained messages for it. */
+void subscribe_forget(struct session_subscription *subscription);
 
 /* retained_delivery.c */
 void retained_delivery_start(struct session *session, struct session_subscription *subscription);
-void retained_delivery_cancel(
-    struct worker *worker, const struct session *session, const struct session_subscription *subscription);
-void retained_delivery_turn(struct worker *worker);
+void retained_delivery_cancel(struct session *session, struct session_subscription *subscription);
+void retained_delivery_cancel_all(struct session *session);
+/* True: there is more to do in the next turn. */
+bool retained_delivery_turn(struct worker *worker);
 
 /* retained_state.c: the retained messages as part of a peer's full state */
 /* Hook of routes.h. */
