@@ -85,7 +85,8 @@ void connection_enter(struct connection *connection, enum connection_state state
 static void watch(struct connection *connection)
 {
     bool ended = connection->state == CONNECTION_CLOSED;
-    bool reading = !ended && (connection->hold == 0 || connection->state == CONNECTION_DRAINING);
+    bool reading = !ended && (connection->hold == 0 || connection->state == CONNECTION_DRAINING ||
+                                 connection->state == CONNECTION_HANDSHAKE);
     /* What waits for the end of the turn needs no event: most of it goes out in one write then. */
     bool writing = !ended && list_empty(&connection->dirty) &&
                    (connection->output.waiting > 0 || transport_wants_write(&connection->transport));
@@ -134,6 +135,7 @@ struct connection *connection_new(
     list_append(&worker->connections, &connection->lists);
     worker->connection_count++;
     worker->counters->connections++;
+    connection->hold = worker->held ? HOLD_ROUTES : 0;
     watch(connection);
     return connection;
 }
@@ -396,6 +398,8 @@ void connection_release(struct connection *connection, enum connection_hold reas
     connection->read_us = connection->worker->now_us; /* it could not be heard meanwhile */
     if (connection->input_size > 0)
         process(connection, connection->input, connection->input_size);
+    else if (connection->state == CONNECTION_WAITING)
+        on_readable(connection); /* CONNECT may have come with the end of the handshake */
     else
         watch(connection);
 }
@@ -438,7 +442,10 @@ static void on_handshake(struct connection *connection)
     }
     transport_settle(&connection->transport);
     connection_enter(connection, CONNECTION_WAITING);
-    on_readable(connection);
+    if (connection->hold == 0)
+        on_readable(connection);
+    else
+        watch(connection);
 }
 
 static void on_socket_event(evutil_socket_t fd, short events, void *argument)

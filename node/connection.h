@@ -33,6 +33,7 @@ enum connection_hold {
     HOLD_STALL = 2,   /* the next PUBLISH needs a bus window that is full */
     HOLD_OUTPUT = 4,  /* the client does not take what we answer: no more requests until it does */
     HOLD_SUBACKS = 8, /* too many filters wait for other workers */
+    HOLD_ROUTES = 16, /* a peer's routes are on their way here: what is published now could miss somebody */
 };
 
 /* Bytes that wait to be written, with large payloads kept by reference between them (connection_output.c). */

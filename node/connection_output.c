@@ -159,8 +159,12 @@ static void advance(struct output *output, size_t taken)
 /* Moves what is unwritten to the front, once it is worth it. */
 static void output_compact(struct output *output)
 {
-    if (output->segment_first == output->segment_count)
-        output->segment_first = output->segment_count = 0;
+    if (output->segment_first > output->segment_count / 2) {
+        output->segment_count -= output->segment_first;
+        memmove(output->segments, output->segments + output->segment_first,
+            output->segment_count * sizeof *output->segments);
+        output->segment_first = 0;
+    }
     if (output->sent < output->capacity / 2)
         return;
     memmove(output->data, output->data + output->sent, output->size - output->sent);

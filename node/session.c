@@ -34,6 +34,7 @@ struct session *session_new(struct worker *worker, struct bytes client_id, uint8
     list_init(&session->subscriptions);
     list_init(&session->retained_due);
     list_init(&session->pumping);
+    list_init(&session->leaving);
     inflight_init(&session->inflight);
     timer_init(&session->timer, on_expiry);
     session_register(session);
@@ -46,6 +47,13 @@ void session_register(struct session *session)
     session->registered = true;
     session_table_insert(&session->worker->sessions, session);
     session->worker->counters->sessions++;
+}
+
+void session_leave(struct session *session)
+{
+    session_unregister(session);
+    timer_wheel_cancel(&session->worker->wheel, &session->timer);
+    list_append(&session->worker->leaving, &session->leaving);
 }
 
 void session_unregister(struct session *session)
@@ -73,12 +81,14 @@ void session_discard(struct session **session_pointer)
         session_move_cancel(worker->moves, &session->move_in);
     if (session->registered)
         session_unregister(session);
+    list_remove(&session->leaving);
     free(session);
 }
 
 void session_abandon(void *context, struct session *session)
 {
     (void)context;
+    list_remove(&session->leaving);
     retained_delivery_cancel_all(session);
     list_for_each(&session->subscriptions, element, following)
     {

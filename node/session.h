@@ -56,6 +56,7 @@ struct session {
     uint64_t stamp;                /* of the claim that owns it */
     struct session_move_in *move_in;   /* something of it is still coming here; NULL: no */
     struct session_move_out *move_out; /* it is leaving: out of the table, deliveries queue; NULL: no */
+    struct list leaving;               /* on worker->leaving meanwhile */
     will_handle will;                  /* 0: none */
     bool will_delayed;
     bool registered;          /* in the table: this worker's session of the client */
@@ -100,6 +101,8 @@ void session_for_each(
 /* In and out of the table of this worker's sessions. */
 void session_register(struct session *session);
 void session_unregister(struct session *session);
+/* It is on its way to another worker: out of the table, and it does not expire. */
+void session_leave(struct session *session);
 /* Makes an empty session and enters it into the table. NULL: no memory. */
 struct session *session_new(struct worker *worker, struct bytes client_id, uint8_t version, uint64_t stamp);
 /* Ends it: subscriptions, queue, will (published or not by the caller), claim. Nulls the pointer. */

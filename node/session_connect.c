@@ -355,8 +355,7 @@ static bool park(struct worker *worker, struct connecting *connecting, struct se
         return true;
     }
     session_will_clear(session);
-    session_unregister(session);
-    timer_wheel_cancel(&worker->wheel, &session->timer);
+    session_leave(session);
     session->move_out = session_move_park(
         worker->moves, session, connecting->client_id, session->stamp, connecting->claim.previous);
     if (session->move_out != NULL)

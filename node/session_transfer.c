@@ -147,8 +147,7 @@ static void *take_out(
         return NULL;
     }
     session_will_clear(session); /* delayed, and the client is back [MQTT-3.1.3-9] */
-    session_unregister(session);
-    timer_wheel_cancel(&worker->wheel, &session->timer);
+    session_leave(session);
     session->move_out = out;
     return session;
 }
@@ -187,6 +186,7 @@ static void taken_back(void *context, void *session_pointer)
     struct worker *worker = context;
     struct session *session = session_pointer;
     session->move_out = NULL;
+    list_remove(&session->leaving);
     if (session_find(worker, session_client_id(session)) != NULL) {
         session_discard(&session);
         return;

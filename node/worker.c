@@ -66,6 +66,25 @@ static void arm_poll(struct worker *worker)
     event_add(worker->poll_event, &soon);
 }
 
+/* Calls it for all connections that there are now, whichever end meanwhile. */
+static void for_all_connections(struct worker *worker, void (*visit)(struct connection *connection))
+{
+    struct list all;
+    list_init(&all);
+    list_splice(&all, &worker->connections);
+    while (!list_empty(&all)) {
+        struct list *element = all.next;
+        list_remove(element);
+        list_append(&worker->connections, element);
+        visit(list_entry(element, struct connection, lists));
+    }
+}
+
+static void resume_one(struct connection *connection)
+{
+    connection_release(connection, HOLD_ROUTES);
+}
+
 static void on_turn(void *context)
 {
     struct worker *worker = context;
@@ -75,6 +94,10 @@ static void on_turn(void *context)
         bus_drain(worker->bus);
         claims_start(worker->claims);
         routes_start(worker->routes);
+    }
+    if (worker->resume && !worker->held) {
+        worker->resume = false;
+        for_all_connections(worker, resume_one);
     }
     if (worker->stalled_have_room) {
         worker->stalled_have_room = false;
@@ -179,6 +202,21 @@ static void on_room(void *context)
     worker->stalled_have_room = true; /* not from here: this may be deep in the bus */
 }
 
+/* No client is read while we do not know what all peers want [BUS rules 1, 4]. */
+static void hold_all(struct worker *worker)
+{
+    log_notice("out of step with a peer: reads no client until its state is here");
+    list_for_each(&worker->connections, element, following)
+    {
+        connection_hold(list_entry(element, struct connection, lists), HOLD_ROUTES);
+    }
+}
+
+static void say_goodbye(struct connection *connection)
+{
+    connection_close(connection, MQTT_SERVER_SHUTTING_DOWN, "the node stops");
+}
+
 static void on_routes_ready(void *context, bool ready, uint64_t unknown)
 {
     struct worker *worker = context;
@@ -186,7 +224,14 @@ static void on_routes_ready(void *context, bool ready, uint64_t unknown)
         log_warning(
             "workers 0x%llx did not tell their routes: their clients may miss publications until they do",
             (unsigned long long)unknown);
-    if (!ready || worker->ready)
+    worker->held = !ready;
+    if (worker->ready) { /* a peer has to tell us everything anew, or has done so */
+        if (!ready)
+            hold_all(worker);
+        worker->resume = ready; /* not from here: this may be deep in the bus */
+        return;
+    }
+    if (!ready)
         return;
     worker->ready = true;
     wills_start(worker->wills);
@@ -202,8 +247,20 @@ static enum status publish_will(void *context, struct publication_view *view)
     enum acceptance_result result = publication_route(worker, view, NULL, 0, &matched);
     if (result == ACCEPTANCE_STALLED)
         return STATUS_AGAIN;
+    worker->will_sequence = view->meta.sequence;
     worker->counters->wills_published++;
     return STATUS_OK;
+}
+
+/* A large will travels in fragments: its entry stays until the last of them lies in the windows. */
+static bool wills_settled(void *context)
+{
+    struct worker *worker = context;
+    for (unsigned peer = 0; peer < worker->child->workers; peer++) {
+        if (acceptance_oldest_partial(worker->acceptance, peer) <= worker->will_sequence)
+            return false;
+    }
+    return true;
 }
 
 static void on_peer_started(void *context, unsigned slot, uint64_t incarnation)
@@ -230,7 +287,8 @@ static void on_adopt(void *context, const struct child_slot *adopted)
         wills_adopt(worker->wills, table, adopted->slot);
     else
         log_error("the wills of worker %u cannot be read: %s", adopted->slot, status_text(status));
-    worker_listen_adopt(worker, adopted);
+    if (!worker->stopping)
+        worker_listen_adopt(worker, adopted);
 }
 
 static void on_unadopt(void *context, const struct child_slot *adopted)
@@ -246,11 +304,7 @@ static void on_stop(void *context, enum child_stop reason)
     log_notice("stopping: %s", reason == CHILD_STOP_SHUTDOWN ? "the node shuts down" : "the master is gone");
     worker->stopping = true;
     worker_listen_stop(worker);
-    list_for_each(&worker->connections, element, following)
-    {
-        connection_close(
-            list_entry(element, struct connection, lists), MQTT_SERVER_SHUTTING_DOWN, "the node stops");
-    }
+    for_all_connections(worker, say_goodbye);
 }
 
 /* Start-up
@@ -336,8 +390,11 @@ static enum status open_agreement(struct worker *worker)
         .held_max = config->mqtt.max_queued_bytes,
         .state_max = state_max(config),
         .oldest_partial = oldest_partial};
-    struct wills_settings wills = {
-        .bus = worker->bus, .claims = worker->claims, .context = worker, .publish = publish_will};
+    struct wills_settings wills = {.bus = worker->bus,
+        .claims = worker->claims,
+        .context = worker,
+        .publish = publish_will,
+        .settled = wills_settled};
     status = session_moves_new(&moves, &worker->moves);
     if (status == STATUS_OK)
         status = will_table_open(worker->child->own.will_table, &worker->will_table);
@@ -378,6 +435,8 @@ static void worker_done(struct worker *worker)
     connection_free_closed(worker);
     worker_listen_done(worker);
     session_for_each(worker, session_abandon, NULL);
+    while (worker->leaving.next != NULL && !list_empty(&worker->leaving))
+        session_abandon(NULL, list_entry(worker->leaving.next, struct session, leaving));
     retained_state_done(worker);
     wills_free(&worker->wills);
     will_table_close(&worker->will_table);
@@ -418,6 +477,7 @@ int worker_main(struct child *child)
     list_init(&worker->stalled);
     list_init(&worker->closed);
     list_init(&worker->pumping);
+    list_init(&worker->leaving);
     worker->now_us = clock_monotonic_us();
 
     enum status status = open_memory(worker);

@@ -77,7 +77,8 @@ struct worker {
     struct retained_transfer *transfers; /* [CHILD_SLOTS_MAX], retained_state.c */
     struct will_table *will_table;
     struct wills *wills;
-    uint64_t match_number; /* counts publications routed to local sessions */
+    uint64_t will_sequence; /* of the last one that was published */
+    uint64_t match_number;  /* counts publications routed to local sessions */
     struct route_target *route_targets;
     uint32_t route_target_capacity;
     struct route_identifier *route_identifiers;
@@ -92,6 +93,7 @@ struct worker {
     struct list stalled;     /* HOLD_STALL, oldest first */
     struct list closed;      /* freed at the end of the turn */
     struct list pumping;     /* sessions to which retained messages are due (retained_delivery.c) */
+    struct list leaving;     /* sessions on their way to other workers */
     uint32_t connection_count;
 
     /* The loop turn */
@@ -117,6 +119,8 @@ struct worker {
     bool awake;                       /* this turn's time was read */
     bool started;                     /* the peers that run are known */
     bool ready;                       /* the routes are in: clients are read */
+    bool held;                        /* a peer's state is on its way: HOLD_ROUTES */
+    bool resume;                      /* it is here: release all at the end of this turn */
     bool stopping;                    /* saying goodbye */
     uint64_t trim_at_us;              /* not before then is memory given back to the system */
     uint32_t connection_count_before; /* at the last tick */
