@@ -11,6 +11,7 @@
 #include "shared/log.h"
 #include "shared/mqtt_decode.h"
 #include "shared/mqtt_encode.h"
+#include "shared/mqtt_properties.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -210,13 +211,29 @@ static void drain(struct connection *connection)
         finish(connection);
 }
 
+/* A node that stops may say where to go instead [MQTT 4.11]. */
+static enum mqtt_reason server_reference(
+    const struct connection *connection, enum mqtt_reason reason, struct mqtt_properties *properties)
+{
+    const char *reference = connection->worker->config->mqtt.server_reference;
+    mqtt_properties_init(properties);
+    if (reason != MQTT_SERVER_SHUTTING_DOWN || reference == NULL)
+        return reason;
+    properties->present = PROPERTY_BIT(PROPERTY_SERVER_REFERENCE);
+    properties->server_reference = bytes_of_text(reference);
+    return MQTT_USE_ANOTHER_SERVER;
+}
+
 static void put_disconnect(struct connection *connection, enum mqtt_reason reason)
 {
-    uint8_t *to = connection_reserve(connection, MQTT_SMALL_PACKET_MAX);
+    struct mqtt_properties properties;
+    reason = server_reference(connection, reason, &properties);
+    size_t room = 16 + mqtt_properties_size(&properties);
+    uint8_t *to = room > connection->maximum_packet_size ? NULL : connection_reserve(connection, room);
     if (to == NULL)
         return;
-    size_t size = mqtt_encode_disconnect(to, MQTT_DISCONNECT, reason, NULL);
-    connection_unreserve(connection, MQTT_SMALL_PACKET_MAX - size);
+    size_t size = mqtt_encode_disconnect(to, MQTT_DISCONNECT, reason, &properties);
+    connection_unreserve(connection, room - size);
     connection->worker->counters->packets_sent++;
 }
 

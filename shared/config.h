@@ -113,6 +113,7 @@ struct config_mqtt {
     bool wildcard_subscription;
     bool validate_payload_format;
     char *response_information; /* owned; NULL: none */
+    char *server_reference;     /* owned; NULL: none */
     uint32_t max_topic_levels;
     uint32_t max_topic_alias; /* inward; told to version 5 clients; 0: none */
     uint32_t max_clientid_length;

@@ -163,6 +163,8 @@ const struct config_row config_table[] = {
      "Told to version 5 clients that ask for it (Request Response Information): where their response topics begin."},
     {"mqtt.wildcard_subscription", CONFIG_TYPE_BOOL, FIELD(mqtt.wildcard_subscription), "true", 0, 0, NULL,
      "Clients may subscribe with + and #."},
+    {"mqtt.server_reference", CONFIG_TYPE_STRING, FIELD(mqtt.server_reference), NULL, 1, 1024, NULL,
+     "Where version 5 clients are sent when this node stops (DISCONNECT 0x9C with this Server Reference instead of 0x8B)."},
     {"mqtt.max_topic_levels", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_topic_levels), "128", 1, 65535, NULL,
      "Levels of a topic name or filter."},
     {"mqtt.max_topic_alias", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_topic_alias), "16", 0, 65535, NULL,

@@ -208,3 +208,15 @@ class Disconnect(Case):
             self.assertEqual(client.expect_closed().reason, 0x8B)
         self.assertIsNone(old.expect_closed())
     test_shutdown_says_server_shutting_down.only_shoal = True
+
+    def test_stopping_node_tells_where_to_go(self):
+        broker = self.broker(2, config={"mqtt": {"server_reference": "other.example:8883"}})
+        clients = [broker.client("c%d" % number) for number in range(4)]
+        old = broker.client("old", version=4)
+        broker.stop()
+        for client in clients:
+            goodbye = client.expect_closed()
+            self.assertEqual((goodbye.reason, goodbye.props["server_reference"]), (0x9C, "other.example:8883"))
+        old.expect_closed()
+
+    test_stopping_node_tells_where_to_go.only_shoal = True

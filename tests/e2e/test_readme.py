@@ -10,7 +10,7 @@ from shoal_test.environment import BIN, DEADLINE, ROOT
 
 def run(*command, **options):
     return subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True, timeout=DEADLINE, check=False, **options)
+                          stderr=subprocess.STDOUT, text=True, timeout=4 * DEADLINE, check=False, **options)
 
 
 @only_shoal
