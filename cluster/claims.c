@@ -13,7 +13,12 @@
 static bool begin(struct claims *claims, struct claim *claim);
 static void ask_registrar(struct claims *claims, struct claim *claim);
 static struct claim *find_outstanding(struct claims *claims, uint64_t number);
-static void finish(struct claims *claims, struct claim *claim, const struct claims_grant *grant);
+static void take_off(struct claim *claim);
+static void remember_cancelled(struct claims *claims, const struct claim *claim);
+static void forget_ghosts(struct claims *claims, uint64_t now_us);
+static bool ghost_answered(
+    struct claims *claims, uint64_t number, struct bytes client_id, const struct claims_grant *grant);
+static void finish(struct claim *claim, const struct claims_grant *grant);
 static void time_out(struct claims *claims, uint64_t now_us);
 static void go_on_alone(struct claims *claims, struct claim *claim);
 static void claim_again(struct claims *claims, unsigned peer);
@@ -43,8 +48,12 @@ enum status claims_new(const struct claims_settings *settings, struct claims **r
     outbox_init(&claims->outbox, claims->bus);
     list_init(&claims->outstanding);
     list_init(&claims->superseded);
-    for (unsigned i = 0; i < CLAIMS_BUCKETS; i++)
+    list_init(&claims->ghosts);
+    for (unsigned i = 0; i < CLAIMS_BUCKETS; i++) {
         list_init(&claims->buckets[i]);
+        list_init(&claims->client_buckets[i]);
+        list_init(&claims->ghost_buckets[i]);
+    }
     for (unsigned i = 0; i < BUS_PEERS_MAX; i++)
         list_init(&claims->homes[i].pending);
     bus_set_handler(claims->bus, BUS_RECORD_CLAIM, on_record, claims);
@@ -70,7 +79,9 @@ void claims_free(struct claims **claims)
         struct claim *claim = list_entry(element, struct claim, link);
         list_remove(&claim->link);
         list_remove(&claim->bucket);
+        list_remove(&claim->client_bucket);
     }
+    list_for_each(&it->ghosts, element, following) free(list_entry(element, struct claims_ghost, link));
     list_for_each(&it->superseded, element, following)
         free(list_entry(element, struct claims_superseded, link));
     claims_collect_done(it);
@@ -99,17 +110,51 @@ bool claims_ask(struct claims *claims, struct claim *claim)
 
 void claims_cancel(struct claims *claims, struct claim *claim)
 {
-    (void)claims;
     if (claim->id == 0)
         return;
-    claim->id = 0;
-    list_remove(&claim->link);
-    list_remove(&claim->bucket);
+    if (!claim->asks)
+        remember_cancelled(claims, claim);
+    take_off(claim);
+}
+
+enum claim_trace claims_trace(const struct claims *claims, struct bytes client_id, uint64_t before,
+    unsigned *ret_previous, uint64_t *ret_stamp)
+{
+    size_t bucket = claims_hash(claims, client_id) % CLAIMS_BUCKETS;
+    enum claim_trace trace = CLAIM_TRACE_NONE;
+    uint64_t now_us = clock_monotonic_us();
+    list_for_each(&claims->ghost_buckets[bucket], element, following)
+    {
+        const struct claims_ghost *ghost = list_entry(element, struct claims_ghost, bucket);
+        if (!bytes_equal(bytes_of(ghost->id, ghost->id_size), client_id))
+            continue;
+        if (!ghost->answered && now_us < ghost->late_us)
+            return CLAIM_TRACE_WAITING;
+        if (!ghost->answered)
+            continue;
+        if (ghost->stamp >= before || (trace == CLAIM_TRACE_GIVEN_UP && ghost->stamp < *ret_stamp))
+            continue;
+        *ret_previous = ghost->previous;
+        *ret_stamp = ghost->stamp;
+        trace = CLAIM_TRACE_GIVEN_UP;
+    }
+    list_for_each(&claims->client_buckets[bucket], element, following)
+    {
+        const struct claim *claim = list_entry(element, struct claim, client_bucket);
+        if (!claim->asks && bytes_equal(claim->client_id, client_id))
+            return CLAIM_TRACE_WAITING;
+    }
+    return trace;
 }
 
 void claims_release(struct claims *claims, struct bytes client_id, uint64_t stamp)
 {
     give_back(claims, client_id, stamp, false);
+}
+
+uint64_t claims_owned(const struct claims *claims, struct bytes client_id)
+{
+    return claims->engine.owned(claims->engine.context, client_id);
 }
 
 void claims_reclaim(struct claims *claims, struct bytes client_id, uint64_t stamp)
@@ -189,29 +234,45 @@ void claims_answered(struct claims *claims, unsigned registrar, uint64_t number,
     if (claim != NULL && !bytes_equal(claim->client_id, client_id))
         return; /* hostile */
     if (claim != NULL && claim->asks) {
-        finish(claims, claim, grant);
+        finish(claim, grant);
         return;
     }
     struct claims_grant result = *grant;
-    /* An earlier claim of ours was given up before it could ask the owner of that time. */
-    if (result.previous == bus_self(claims->bus) && result.prior != CLAIMS_NOBODY &&
-        claims->engine.owned(claims->engine.context, client_id) == 0)
+    /* The record names us by an earlier claim that nobody wanted in the end, not by the session that is here.
+     */
+    unsigned self = bus_self(claims->bus);
+    bool own = result.previous == self &&
+               claims->engine.owned(claims->engine.context, client_id) == result.previous_stamp;
+    if (result.previous == self && !own && result.prior != CLAIMS_NOBODY)
         result.previous = result.prior;
     if (!claims_is_live(claims, result.previous))
         result.previous = CLAIMS_NOBODY;
-    if (claim != NULL)
-        finish(claims, claim, &result);
-    else if (grant->outcome == CLAIM_GRANTED &&
-             !claims->engine.late(claims->engine.context, client_id, result.stamp, result.previous)) {
-        give_back(claims, client_id, result.stamp, true);
-        return;
+    if (claim != NULL) {
+        finish(claim, &result);
+    } else if (grant->outcome == CLAIM_GRANTED) {
+        /* A session that is ours all the time takes the stamp. One that was another's meanwhile must not
+           become the newest by a claim that nobody wants any more. */
+        bool cancelled = ghost_answered(claims, number, client_id, &result);
+        if ((cancelled && !own) ||
+            !claims->engine.late(claims->engine.context, client_id, result.stamp, result.previous)) {
+            give_back(claims, client_id, result.stamp, true);
+            return;
+        }
     }
     /* The stand-in answered, and the home slot is back: it must know. */
     if (claims_registrar_of(claims, claims_home(claims, client_id)) != registrar)
         claims_report(claims, client_id, result.stamp);
 }
 
-void claims_superseded(struct claims *claims, struct bytes client_id, uint64_t stamp, unsigned owner)
+uint64_t claims_incarnation(const struct claims *claims, unsigned peer)
+{
+    if (peer == bus_self(claims->bus))
+        return bus_origin(claims->bus).incarnation;
+    return bus_peer_origin(claims->bus, peer).incarnation;
+}
+
+void claims_superseded(
+    struct claims *claims, struct bytes client_id, uint64_t stamp, unsigned owner, uint64_t incarnation)
 {
     bus_stamp_heard(claims->bus, stamp);
     uint64_t own = claims->engine.owned(claims->engine.context, client_id);
@@ -221,7 +282,7 @@ void claims_superseded(struct claims *claims, struct bytes client_id, uint64_t s
     if (it != NULL) {
         it->until_us = clock_monotonic_us() + CLAIMS_SUPERSEDED_US;
         it->owner = owner;
-        it->owner_died = !claims_is_live(claims, owner);
+        it->owner_died = !claims_is_live(claims, owner) || claims_incarnation(claims, owner) != incarnation;
         it->id_size = (uint16_t)client_id.size;
         memcpy(it->id, client_id.data, client_id.size);
         list_append(&claims->superseded, &it->link);
@@ -237,6 +298,9 @@ static bool begin(struct claims *claims, struct claim *claim)
     list_append(&claims->outstanding, &claim->link);
     list_init(&claim->bucket);
     list_append(&claims->buckets[claim->id % CLAIMS_BUCKETS], &claim->bucket);
+    list_init(&claim->client_bucket);
+    size_t client = claims_hash(claims, claim->client_id) % CLAIMS_BUCKETS;
+    list_append(&claims->client_buckets[client], &claim->client_bucket);
     /* Answered in this very call: the caller gets the result, not the callback. */
     void (*answered)(struct claim *) = claim->answered;
     claim->answered = NULL;
@@ -271,10 +335,65 @@ static struct claim *find_outstanding(struct claims *claims, uint64_t number)
     return NULL;
 }
 
-/* The claim may be freed by its callback. */
-static void finish(struct claims *claims, struct claim *claim, const struct claims_grant *grant)
+static void take_off(struct claim *claim)
 {
-    claims_cancel(claims, claim);
+    claim->id = 0;
+    list_remove(&claim->link);
+    list_remove(&claim->bucket);
+    list_remove(&claim->client_bucket);
+}
+
+static void remember_cancelled(struct claims *claims, const struct claim *claim)
+{
+    struct claims_ghost *ghost = malloc(sizeof *ghost + claim->client_id.size);
+    if (ghost == NULL)
+        return;
+    ghost->number = claim->id;
+    ghost->until_us = clock_monotonic_us() + CLAIMS_GHOST_US;
+    ghost->late_us = claim->begun_us + claims->timeout_us;
+    ghost->previous = CLAIMS_NOBODY;
+    ghost->answered = false;
+    ghost->id_size = (uint16_t)claim->client_id.size;
+    memcpy(ghost->id, claim->client_id.data, claim->client_id.size);
+    list_append(&claims->ghosts, &ghost->link);
+    size_t bucket = claims_hash(claims, claim->client_id) % CLAIMS_BUCKETS;
+    list_append(&claims->ghost_buckets[bucket], &ghost->bucket);
+}
+
+static bool ghost_answered(
+    struct claims *claims, uint64_t number, struct bytes client_id, const struct claims_grant *grant)
+{
+    size_t bucket = claims_hash(claims, client_id) % CLAIMS_BUCKETS;
+    list_for_each(&claims->ghost_buckets[bucket], element, following)
+    {
+        struct claims_ghost *ghost = list_entry(element, struct claims_ghost, bucket);
+        if (ghost->number != number)
+            continue;
+        ghost->answered = true;
+        ghost->previous = grant->previous;
+        ghost->stamp = grant->stamp;
+        return true;
+    }
+    return false;
+}
+
+static void forget_ghosts(struct claims *claims, uint64_t now_us)
+{
+    list_for_each(&claims->ghosts, element, following)
+    {
+        struct claims_ghost *ghost = list_entry(element, struct claims_ghost, link);
+        if (ghost->until_us > now_us)
+            return;
+        list_remove(&ghost->link);
+        list_remove(&ghost->bucket);
+        free(ghost);
+    }
+}
+
+/* The claim may be freed by its callback. */
+static void finish(struct claim *claim, const struct claims_grant *grant)
+{
+    take_off(claim);
     claim->outcome = grant->outcome;
     claim->stamp = grant->stamp;
     claim->previous = grant->previous;
@@ -317,7 +436,7 @@ static void go_on_alone(struct claims *claims, struct claim *claim)
 {
     struct claims_grant grant = {.outcome = CLAIM_UNANSWERED, .previous = CLAIMS_NOBODY};
     if (claim->asks) {
-        finish(claims, claim, &grant);
+        finish(claim, &grant);
         return;
     }
     grant.stamp = bus_stamp(claims->bus);
@@ -325,7 +444,7 @@ static void go_on_alone(struct claims *claims, struct claim *claim)
     uint8_t *copy = malloc(client_id.size);
     if (copy != NULL)
         memcpy(copy, client_id.data, client_id.size);
-    finish(claims, claim, &grant);
+    finish(claim, &grant);
     if (copy != NULL)
         claims_report(claims, bytes_of(copy, client_id.size), grant.stamp);
     free(copy);
@@ -399,6 +518,7 @@ static enum status on_answer(struct claims *claims, unsigned peer, struct record
     grant.stamp = record_read_u64(reader);
     grant.previous = record_read_u8(reader);
     grant.prior = record_read_u8(reader);
+    grant.previous_stamp = record_read_u64(reader);
     struct bytes client_id = read_id(reader);
     if (!record_read_end(reader))
         return STATUS_PROTOCOL;
@@ -421,10 +541,11 @@ static enum status on_superseded(struct claims *claims, struct record_reader *re
 {
     uint64_t stamp = record_read_u64(reader);
     unsigned owner = record_read_u8(reader);
+    uint64_t incarnation = record_read_u64(reader);
     struct bytes client_id = read_id(reader);
-    if (!record_read_end(reader) || owner >= BUS_PEERS_MAX)
+    if (!record_read_end(reader) || owner >= claims->workers)
         return STATUS_PROTOCOL;
-    claims_superseded(claims, client_id, stamp, owner);
+    claims_superseded(claims, client_id, stamp, owner, incarnation);
     return STATUS_OK;
 }
 
@@ -517,6 +638,7 @@ static void on_tick(void *context)
     claims_collect_tick(claims, now_us);
     claims_registrar_tick(claims, now_us);
     forget_superseded(claims, now_us);
+    forget_ghosts(claims, now_us);
     for (uint64_t lost = claims->outbox.lost; lost != 0; lost &= lost - 1) {
         unsigned peer = (unsigned)__builtin_ctzll(lost);
         if (!outbox_empty(&claims->outbox, peer))

@@ -48,9 +48,10 @@ struct claims_settings {
     /*
      * The registrar was silent and has answered after all, or found a second owner: `stamp` stands for this
      * worker's claim now, and `previous` had the client before (BUS_PEERS_MAX: nobody). If the client is
-     * owned here with an older or the same stamp: set that stamp and ask `previous` for its late part
-     * (session_move_in with late), or end it there if the session began with Clean Start
-     * (session_move_discard). Returns false if the client is not owned here (then the claim is given back).
+     * owned here: take that stamp unless the session's is newer already, and with whichever it has then ask
+     * `previous` for its late part (session_move_in with late), or end it there if the session began with
+     * Clean Start (session_move_discard). Returns false if the client is not owned here (then the claim is
+     * given back).
      */
     bool (*late)(void *context, struct bytes client_id, uint64_t stamp, unsigned previous);
 };
@@ -79,6 +80,7 @@ struct claim {
     unsigned previous;  /* see claim_outcome; for claims_ask: the live owner or BUS_PEERS_MAX */
     uint64_t begun_us;  /* monotonic time of the claim: claim and move together take at most claim_timeout */
     struct list bucket; /* private from here on */
+    struct list client_bucket;
     uint64_t id;
     unsigned registrar;
     bool asks;
@@ -96,6 +98,20 @@ void claims_cancel(struct claims *claims, struct claim *claim);
 /* The session ended here (not: moved out). Removes only the record with this stamp. */
 void claims_release(struct claims *claims, struct bytes client_id, uint64_t stamp);
 
+/*
+ * For session_move.h, when a newer owner asks for a client of which there is no session here: what became of
+ * our claim?
+ */
+enum claim_trace {
+    CLAIM_TRACE_NONE,     /* none of late */
+    CLAIM_TRACE_WAITING,  /* it is not answered yet: ask again */
+    CLAIM_TRACE_GIVEN_UP, /* it was answered when nobody wanted it any more; *ret_previous had the client */
+};
+/* Of several that were given up: the newest that is older than `before`, whose stamp becomes *ret_stamp. */
+enum claim_trace claims_trace(const struct claims *claims, struct bytes client_id, uint64_t before,
+    unsigned *ret_previous, uint64_t *ret_stamp);
+/* The engine's answer: under which stamp the client is owned here, 0: not. */
+uint64_t claims_owned(const struct claims *claims, struct bytes client_id);
 /* The session is ours again under this stamp: its new owner died or gave it back (session_move.h,
  * taken_back). */
 void claims_reclaim(struct claims *claims, struct bytes client_id, uint64_t stamp);

@@ -33,9 +33,12 @@ void claims_report_add(struct claims_report *report, struct bytes client_id, uin
         return;
     }
     size_t size = 8 + 2 + client_id.size;
-    if (report->to != NULL && report->to + size > claims->page + sizeof claims->page)
+    size_t page_size = (size_t)bus_window_of(claims->bus, report->peer) / 8;
+    if (page_size > sizeof claims->page)
+        page_size = sizeof claims->page;
+    if (report->to != NULL && report->to + size > claims->page + page_size)
         report_flush(report);
-    if (CLAIMS_HEAD_SIZE + size > sizeof claims->page) { /* alone, however long */
+    if (CLAIMS_HEAD_SIZE + size > page_size) { /* alone, however long */
         uint8_t *to = claims_begin(claims, report->peer, claims->scratch, CLAIMS_REPORT);
         to = record_write_u64(to, stamp);
         claims_send(claims, report->peer, claims_write_id(to, client_id));

@@ -15,10 +15,9 @@
  * BUS_RECORD_CLAIM: u8 kind, u64 incarnation that it is meant for (a record in the window may be read by the
  * next one, whom it does not concern), then by kind, `id` being u16 size and bytes: CLAIM, ASK      u64
  * number, u64 begun_us, id ANSWER          u64 number, u8 outcome, u64 stamp, u8 previous, u8 prior, id
- * (number 0: nobody asked) RELEASE         u64 stamp, u8 unwanted, id SUPERSEDED      u64 stamp, u8 owner, id
- *   REPORT_REQUEST  u8 home, u64 number
- *   REPORT          (u64 stamp, id) …
- *   REPORT_END      u8 home, u64 number
+ * (number 0: nobody asked) RELEASE         u64 stamp, u8 unwanted, id SUPERSEDED      u64 stamp, u8 owner,
+ * u64 its incarnation, id REPORT_REQUEST  u8 home, u64 number REPORT          (u64 stamp, id) … REPORT_END u8
+ * home, u64 number
  */
 enum claims_kind {
     CLAIMS_CLAIM = 1,
@@ -37,18 +36,28 @@ enum claims_kind {
 /* How long one that was superseded is remembered: longer than a worker may stand still before it is replaced.
  */
 #define CLAIMS_SUPERSEDED_US 30000000u
+/* How long a cancelled claim is: as long as the next owner may take to ask, who waits for claim_timeout at
+ * most. */
+#define CLAIMS_GHOST_US 12000000u
+
+/* Who had a client before, should the owner die, or not want it, before it has asked for the session. */
+struct claims_prior {
+    struct claims_prior *next; /* the one before */
+    uint64_t stamp;
+    uint32_t generation;
+    uint8_t peer;
+};
+#define CLAIMS_PRIORS_MAX 8u
 
 /* A registrar's record of one client. A generation tells one life of a slot from the next, so that no record
    need be touched when its owner dies. */
 struct claims_record {
     uint64_t hash;
     uint64_t stamp;
-    uint64_t prior_stamp;
-    uint32_t position; /* in claims->records */
+    struct claims_prior *priors; /* owned, the last one first */
+    uint32_t position;           /* in claims->records */
     uint32_t owner_generation;
-    uint32_t prior_generation;
     uint8_t owner;
-    uint8_t prior; /* who had it before, should the owner die before it has asked for the session */
     uint16_t id_size;
     uint8_t id[];
 };
@@ -78,6 +87,21 @@ struct claims_pending {
     uint8_t id[];
 };
 
+/* A claim that was cancelled: the registrar may have granted it all the same, and send the next owner to us.
+ */
+struct claims_ghost {
+    struct list link;
+    struct list bucket;
+    uint64_t number;
+    uint64_t until_us;
+    uint64_t late_us; /* not answered by then: the registrar leaves it unanswered */
+    uint64_t stamp;
+    unsigned previous;
+    bool answered;
+    uint16_t id_size;
+    uint8_t id[];
+};
+
 /* A client of ours that another worker has claimed: ours again should that one die before it asks. */
 struct claims_superseded {
     struct list link;
@@ -100,7 +124,10 @@ struct claims {
     uint64_t number;
     struct list outstanding; /* struct claim, in the order of deadlines */
     struct list buckets[CLAIMS_BUCKETS];
-    struct list superseded; /* in the order of until_us */
+    struct list client_buckets[CLAIMS_BUCKETS];
+    struct list ghosts;                        /* in the order of until_us */
+    struct list ghost_buckets[CLAIMS_BUCKETS]; /* by client */
+    struct list superseded;                    /* in the order of until_us */
     /* Registrar. */
     struct hash_table table;
     struct pointer_bag records;
@@ -117,9 +144,12 @@ struct claims_grant {
     uint64_t stamp;
     unsigned previous;
     unsigned prior;
+    uint64_t previous_stamp; /* of the record that this one replaced */
 };
 
 /* claims.c */
+/* The incarnation of a live worker, our own included. */
+uint64_t claims_incarnation(const struct claims *claims, unsigned peer);
 uint64_t claims_hash(const struct claims *claims, struct bytes client_id);
 unsigned claims_home_of(const struct claims *claims, uint64_t hash);
 unsigned claims_registrar_of(const struct claims *claims, unsigned home);
@@ -130,7 +160,8 @@ void claims_send(struct claims *claims, unsigned peer, const uint8_t *end);
 /* The registrar (perhaps we ourselves) has answered. */
 void claims_answered(struct claims *claims, unsigned registrar, uint64_t number,
     const struct claims_grant *grant, struct bytes client_id);
-void claims_superseded(struct claims *claims, struct bytes client_id, uint64_t stamp, unsigned owner);
+void claims_superseded(
+    struct claims *claims, struct bytes client_id, uint64_t stamp, unsigned owner, uint64_t incarnation);
 
 /* claims_registrar.c */
 void claims_handle(struct claims *claims, unsigned peer, uint8_t kind, uint64_t number, uint64_t begun_us,

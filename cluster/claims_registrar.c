@@ -25,9 +25,11 @@ static struct claims_record *record_find(struct claims *claims, struct bytes cli
 static struct claims_record *record_new(struct claims *claims, struct bytes client_id, uint64_t hash);
 static void record_free(struct claims *claims, struct claims_record *record);
 static void set_owner(struct claims *claims, struct claims_record *record, unsigned peer, uint64_t stamp);
-static void owner_to_prior(struct claims_record *record);
+static void push_prior(struct claims_record *record, unsigned peer, uint32_t generation, uint64_t stamp);
+static void drop_prior(struct claims_prior **at);
+static const struct claims_prior *find_prior(const struct claims *claims, struct claims_record *record);
+static struct claims_prior *take_prior(const struct claims *claims, struct claims_record *record);
 static bool owner_lives(const struct claims *claims, const struct claims_record *record);
-static bool prior_lives(const struct claims *claims, const struct claims_record *record);
 
 void claims_handle(struct claims *claims, unsigned peer, uint8_t kind, uint64_t number, uint64_t begun_us,
     struct bytes client_id)
@@ -59,11 +61,12 @@ void claims_handle_release(
     struct claims_record *record = record_find(claims, client_id, claims_hash(claims, client_id));
     if (record == NULL || record->stamp != stamp || record->owner != peer)
         return;
-    if (unwanted && prior_lives(claims, record)) {
-        record->owner = record->prior;
-        record->owner_generation = record->prior_generation;
-        record->stamp = record->prior_stamp;
-        record->prior = CLAIMS_NOBODY;
+    struct claims_prior *prior = unwanted ? take_prior(claims, record) : NULL;
+    if (prior != NULL) {
+        record->owner = prior->peer;
+        record->owner_generation = prior->generation;
+        record->stamp = prior->stamp;
+        free(prior);
         return;
     }
     record_free(claims, record);
@@ -91,12 +94,10 @@ void claims_handle_report(struct claims *claims, unsigned peer, struct bytes cli
     unsigned other = record->owner;
     bool wins = stamp > record->stamp || (stamp == record->stamp && peer > other);
     if (wins) {
-        owner_to_prior(record);
+        push_prior(record, record->owner, record->owner_generation, record->stamp);
         set_owner(claims, record, peer, stamp);
-    } else if (!prior_lives(claims, record) || record->prior_stamp < stamp) {
-        record->prior = (uint8_t)peer;
-        record->prior_generation = claims->generations[peer];
-        record->prior_stamp = stamp;
+    } else {
+        push_prior(record, (uint8_t)peer, claims->generations[peer], stamp);
     }
     unsigned loser = wins ? other : peer;
     uint64_t newest = record->stamp;
@@ -171,15 +172,15 @@ static bool grant_claim(struct claims *claims, unsigned peer, struct bytes clien
         bus_stamp_heard(claims->bus, record->stamp);
     }
     bool lives = owner_lives(claims, record);
-    if (prior_lives(claims, record))
-        grant.prior = record->prior;
+    const struct claims_prior *prior = find_prior(claims, record);
+    if (prior != NULL)
+        grant.prior = prior->peer;
     grant.previous = lives ? record->owner : grant.prior;
+    grant.previous_stamp = lives ? record->stamp : prior != NULL ? prior->stamp : 0;
     grant.stamp = bus_stamp(claims->bus);
     unsigned superseded = lives && record->owner != peer ? record->owner : CLAIMS_NOBODY;
     if (superseded != CLAIMS_NOBODY)
-        owner_to_prior(record);
-    else if (!prior_lives(claims, record) || record->prior == peer)
-        record->prior = CLAIMS_NOBODY;
+        push_prior(record, record->owner, record->owner_generation, record->stamp);
     set_owner(claims, record, peer, grant.stamp);
     if (superseded != CLAIMS_NOBODY)
         tell_superseded(claims, superseded, client_id, grant.stamp, peer);
@@ -200,6 +201,7 @@ static void answer(struct claims *claims, unsigned peer, uint64_t number, const 
     to = record_write_u64(to, grant->stamp);
     to = record_write_u8(to, (uint8_t)grant->previous);
     to = record_write_u8(to, (uint8_t)grant->prior);
+    to = record_write_u64(to, grant->previous_stamp);
     claims_send(claims, peer, claims_write_id(to, client_id));
 }
 
@@ -207,12 +209,13 @@ static void tell_superseded(
     struct claims *claims, unsigned peer, struct bytes client_id, uint64_t stamp, unsigned owner)
 {
     if (peer == bus_self(claims->bus)) {
-        claims_superseded(claims, client_id, stamp, owner);
+        claims_superseded(claims, client_id, stamp, owner, claims_incarnation(claims, owner));
         return;
     }
     uint8_t *to = claims_begin(claims, peer, claims->scratch, CLAIMS_SUPERSEDED);
     to = record_write_u64(to, stamp);
     to = record_write_u8(to, (uint8_t)owner);
+    to = record_write_u64(to, claims_incarnation(claims, owner));
     claims_send(claims, peer, claims_write_id(to, client_id));
 }
 
@@ -248,7 +251,7 @@ static struct claims_record *record_new(struct claims *claims, struct bytes clie
     if (record == NULL)
         return NULL;
     record->hash = hash;
-    record->owner = record->prior = CLAIMS_NOBODY;
+    record->owner = CLAIMS_NOBODY;
     record->id_size = (uint16_t)client_id.size;
     memcpy(record->id, client_id.data, client_id.size);
     if (pointer_bag_add(&claims->records, record, &record->position) != STATUS_OK) {
@@ -271,6 +274,8 @@ static void record_free(struct claims *claims, struct claims_record *record)
     if (moved != NULL)
         moved->position = record->position;
     claims->records_size -= sizeof *record + record->id_size;
+    while (record->priors != NULL)
+        drop_prior(&record->priors);
     free(record);
 }
 
@@ -281,21 +286,66 @@ static void set_owner(struct claims *claims, struct claims_record *record, unsig
     record->stamp = stamp;
 }
 
-static void owner_to_prior(struct claims_record *record)
+/* Without memory it is forgotten: its own report, when the owner dies, brings it back. */
+static void push_prior(struct claims_record *record, unsigned peer, uint32_t generation, uint64_t stamp)
 {
-    record->prior = record->owner;
-    record->prior_generation = record->owner_generation;
-    record->prior_stamp = record->stamp;
+    struct claims_prior *prior = malloc(sizeof *prior);
+    if (prior == NULL)
+        return;
+    *prior = (struct claims_prior){
+        .next = record->priors, .stamp = stamp, .generation = generation, .peer = (uint8_t)peer};
+    record->priors = prior;
+    struct claims_prior **at = &record->priors;
+    for (unsigned kept = 0; *at != NULL; kept++) {
+        if (kept >= CLAIMS_PRIORS_MAX)
+            drop_prior(at);
+        else
+            at = &(*at)->next;
+    }
+}
+
+static void drop_prior(struct claims_prior **at)
+{
+    struct claims_prior *prior = *at;
+    *at = prior->next;
+    free(prior);
+}
+
+/* The last one that lives and is not the owner itself; the dead are dropped. */
+static struct claims_prior **prior_at(const struct claims *claims, struct claims_record *record)
+{
+    struct claims_prior **at = &record->priors;
+    while (*at != NULL) {
+        struct claims_prior *prior = *at;
+        if (!claims_is_live(claims, prior->peer) || prior->generation != claims->generations[prior->peer])
+            drop_prior(at);
+        else if (prior->peer == record->owner && owner_lives(claims, record))
+            at = &prior->next;
+        else
+            return at;
+    }
+    return NULL;
+}
+
+static const struct claims_prior *find_prior(const struct claims *claims, struct claims_record *record)
+{
+    struct claims_prior **at = prior_at(claims, record);
+    return at != NULL ? *at : NULL;
+}
+
+/* The caller frees it. */
+static struct claims_prior *take_prior(const struct claims *claims, struct claims_record *record)
+{
+    struct claims_prior **at = prior_at(claims, record);
+    if (at == NULL)
+        return NULL;
+    struct claims_prior *prior = *at;
+    *at = prior->next;
+    return prior;
 }
 
 static bool owner_lives(const struct claims *claims, const struct claims_record *record)
 {
     return claims_is_live(claims, record->owner) &&
            record->owner_generation == claims->generations[record->owner];
-}
-
-static bool prior_lives(const struct claims *claims, const struct claims_record *record)
-{
-    return claims_is_live(claims, record->prior) &&
-           record->prior_generation == claims->generations[record->prior];
 }

@@ -75,6 +75,9 @@ bool routes_ready(const struct routes *routes);
 enum status routes_want(struct routes *routes, struct topic_filter *filter, struct topic_group *group,
     int durable_change) CHECK_RESULT;
 
+/* Live peers whose routes nobody could tell yet: what is published meanwhile does not reach them. */
+uint64_t routes_unknown(const struct routes *routes);
+
 /* Embedded in whoever waits (a SUBACK, a CONNACK of a moved session). */
 struct routes_waiter {
     struct list link; /* list_init() it before the first use */

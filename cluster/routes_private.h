@@ -67,7 +67,7 @@ struct giving {
     unsigned peer;
     unsigned about; /* own slot, or that of a silent peer */
     uint64_t exchange;
-    struct list *next; /* own: the next of routes->announced */
+    struct list *next; /* own: the next of routes->announced; NULL: not begun */
     uint32_t cursor;   /* other: of topic_index_visit_page() */
     bool routes_sent;
     bool more_begun;

@@ -13,7 +13,8 @@
 
 #define REQUEST_SIZE 10u
 #define END_SIZE     17u
-#define PAGE_SIZE    16384u /* bytes of entries in one record, unless a single one is longer */
+/* Bytes of entries in one record (an eighth of the window if that is less), unless a single one is longer. */
+#define PAGE_SIZE 16384u
 
 static void take(struct routes *routes, unsigned peer, enum route_taking taking);
 static void check_ready(struct routes *routes);
@@ -39,6 +40,11 @@ void routes_start(struct routes *routes)
 bool routes_ready(const struct routes *routes)
 {
     return routes->ready;
+}
+
+uint64_t routes_unknown(const struct routes *routes)
+{
+    return routes->unknown & bus_live_peers(routes->bus);
 }
 
 bool routes_may_acknowledge(const struct routes *routes, unsigned peer)
@@ -227,8 +233,7 @@ static void silent_peer(struct routes *routes, unsigned peer)
     struct routes_peer *it = &routes->peers[peer];
     if (it->taking == TAKING_ASKED && it->blocking && ask_sibling(routes, peer))
         return;
-    if (it->routes == 0)
-        routes->unknown |= routes_bit(peer);
+    routes->unknown |= routes_bit(peer);
     take(routes, peer, TAKING_LATE);
 }
 
@@ -275,7 +280,6 @@ static void begin_giving(struct routes *routes, unsigned peer, unsigned about, u
     giving->peer = peer;
     giving->about = about;
     giving->exchange = exchange;
-    giving->next = routes->announced.next;
     giving->cursor = TOPIC_INDEX_CURSOR_START;
     list_append(&routes->givings, &giving->link);
 }
@@ -297,15 +301,22 @@ static bool give_routes(struct routes *routes, struct giving *giving)
     return true;
 }
 
+static size_t page_size(const struct routes *routes, const struct giving *giving)
+{
+    size_t eighth = (size_t)bus_window_of(routes->bus, giving->peer) / 8;
+    return eighth < PAGE_SIZE ? eighth : PAGE_SIZE;
+}
+
 /* At least one page is sent, be it empty: it begins the peer's check against what it had. */
 static bool give_own_page(struct routes *routes, struct giving *giving)
 {
-    struct list *next = giving->next;
+    /* From the first at this moment: what was announced before is either in a page or was never told. */
+    struct list *next = giving->next != NULL ? giving->next : routes->announced.next;
     uint8_t *to = routes->page;
     while (next != &routes->announced) {
         const struct route *route = list_entry(next, struct route, link);
         size_t size = (size_t)(to - routes->page) + routes_entry_size(route);
-        if (to > routes->page && size > PAGE_SIZE)
+        if (to > routes->page && size > page_size(routes, giving))
             break;
         to = routes_write_entry(routes, to, route);
         next = next->next;
@@ -330,7 +341,7 @@ static void write_other_entry(struct other_page *page, uint8_t flags, uint32_t m
     struct routes *routes = page->routes;
     size_t names = topic_filter_text(filter, NULL, 0) + (group != NULL ? strlen(group->name) : 0);
     size_t size = (size_t)(page->to - routes->page) + ROUTE_ENTRY_SIZE + names;
-    if (page->to > routes->page && size > PAGE_SIZE) {
+    if (page->to > routes->page && size > page_size(routes, page->giving)) {
         page->full = page->full || !send_page(routes, page->giving, page->to);
         page->to = routes->page;
     }
@@ -363,7 +374,7 @@ static bool give_other_page(struct routes *routes, struct giving *giving)
 {
     struct other_page page = {.routes = routes, .giving = giving, .to = routes->page};
     uint32_t cursor = giving->cursor;
-    while (cursor != 0 && page.to < routes->page + PAGE_SIZE / 2) {
+    while (cursor != 0 && page.to < routes->page + page_size(routes, giving) / 2) {
         uint32_t next = topic_index_visit_page(routes->index, cursor, 1, write_other_entries, &page);
         if (page.full)
             return false;

@@ -6,7 +6,6 @@
 
 #include "shared/clock.h"
 
-#include <assert.h>
 #include <stdlib.h>
 
 static enum status on_move(void *context, const struct bus_record *record);
@@ -29,6 +28,7 @@ enum status session_moves_new(const struct session_moves_settings *settings, str
     }
     moves->bus = settings->bus;
     moves->routes = settings->routes;
+    moves->claims = settings->claims;
     moves->ops = settings->ops;
     moves->context = settings->context;
     moves->held_max = settings->held_max != 0 ? settings->held_max : 1048576;
@@ -41,6 +41,7 @@ enum status session_moves_new(const struct session_moves_settings *settings, str
     list_init(&moves->work_in);
     list_init(&moves->work_out);
     list_init(&moves->marks);
+    list_init(&moves->earlies);
     bus_set_handler(moves->bus, BUS_RECORD_MOVE, on_move, moves);
     bus_set_handler(moves->bus, BUS_RECORD_MOVE_MARK, on_mark, moves);
     bus_watch(moves->bus, &(struct bus_watcher){.context = moves,
@@ -62,6 +63,7 @@ void session_moves_free(struct session_moves **moves)
     list_for_each(&it->ins, element, following) in_free(list_entry(element, struct session_move_in, link));
     list_for_each(&it->outs, element, following) out_free(list_entry(element, struct session_move_out, link));
     mark_done(it);
+    out_module_done(it);
     hash_table_done(&it->ins_by_id);
     hash_table_done(&it->ins_by_client);
     hash_table_done(&it->outs_by_target);
@@ -79,17 +81,7 @@ enum session_move_verdict session_move_verdict(struct session_move_in *in, struc
             return SESSION_MOVE_DROP;
         out_wake(out);
     }
-    if (in == NULL)
-        return SESSION_MOVE_DELIVER;
-    if (in->late)
-        return seen_add(&in->seen, meta) ? SESSION_MOVE_DROP : SESSION_MOVE_DELIVER;
-    if (in->state != IN_MERGING)
-        return SESSION_MOVE_DELIVER;
-    if ((in->ended & move_bit(peer)) == 0)
-        return SESSION_MOVE_HOLD;
-    const struct move_limit *limit = &in->limits[peer];
-    bool before = meta->origin.incarnation == limit->incarnation && meta->sequence < limit->sequence;
-    return before ? SESSION_MOVE_DROP : SESSION_MOVE_DELIVER;
+    return in == NULL ? SESSION_MOVE_DELIVER : in_verdict(in, peer, meta);
 }
 
 void session_moves_heard(struct session_moves *moves, unsigned peer, const struct publication_meta *meta)
@@ -129,12 +121,21 @@ void moves_send_plain(struct session_moves *moves, unsigned peer, enum move_kind
     moves_send(moves, peer, body, moves_begin(moves, peer, body, kind, id));
 }
 
-void moves_send_peer(
-    struct session_moves *moves, unsigned peer, enum move_kind kind, uint64_t id, unsigned about)
+void moves_send_u8(
+    struct session_moves *moves, unsigned peer, enum move_kind kind, uint64_t id, uint8_t value)
 {
     uint8_t body[MOVE_HEAD_SIZE + 1];
     uint8_t *to = moves_begin(moves, peer, body, kind, id);
-    moves_send(moves, peer, body, record_write_u8(to, (uint8_t)about));
+    moves_send(moves, peer, body, record_write_u8(to, value));
+}
+
+void moves_send_redirect(
+    struct session_moves *moves, unsigned peer, uint64_t id, unsigned to_ask, uint64_t before)
+{
+    uint8_t body[MOVE_HEAD_SIZE + 9];
+    uint8_t *to = moves_begin(moves, peer, body, MOVE_REDIRECT, id);
+    to = record_write_u8(to, (uint8_t)to_ask);
+    moves_send(moves, peer, body, record_write_u64(to, before));
 }
 
 /* What comes by the bus.
@@ -155,22 +156,28 @@ static bool read_head(struct session_moves *moves, const struct bus_record *reco
 static enum status on_request(
     struct session_moves *moves, unsigned peer, uint64_t id, struct record_reader *reader)
 {
-    uint64_t stamp = record_read_u64(reader);
-    bool discard = record_read_u8(reader) != 0;
-    if (reader->failed || reader->rest.size == 0)
+    struct move_request request = {.peer = peer, .id = id, .stamp = record_read_u64(reader)};
+    request.before = record_read_u64(reader);
+    request.discard = record_read_u8(reader) != 0;
+    request.client_id = reader->rest;
+    if (reader->failed || request.client_id.size == 0 || request.client_id.size > UINT16_MAX)
         return STATUS_PROTOCOL;
-    bus_stamp_heard(moves->bus, stamp);
-    out_on_request(moves, peer, id, stamp, discard, reader->rest);
+    bus_stamp_heard(moves->bus, request.stamp);
+    out_on_request(moves, &request);
     return STATUS_OK;
 }
 
-static enum status on_given_up(struct session_move_out *out, struct record_reader *reader)
+static enum status on_given_up(
+    struct session_moves *moves, unsigned peer, uint64_t id, struct record_reader *reader)
 {
     bool discard = record_read_u8(reader) != 0;
     if (!record_read_end(reader))
         return STATUS_PROTOCOL;
+    struct session_move_out *out = out_find(moves, peer, id);
     if (out != NULL)
         out_on_given_up(out, discard);
+    else
+        out_on_given_up_early(moves, peer, id);
     return STATUS_OK;
 }
 
@@ -185,15 +192,13 @@ static enum status on_origin_end(struct session_move_in *in, struct record_reade
     return STATUS_OK;
 }
 
-static enum status on_other(struct session_move_in *in, uint8_t kind, struct record_reader *reader)
+static enum status on_redirect(struct session_move_in *in, struct record_reader *reader)
 {
-    unsigned about = record_read_u8(reader);
-    if (!record_read_end(reader) || about >= BUS_PEERS_MAX)
+    unsigned peer = record_read_u8(reader);
+    uint64_t before = record_read_u64(reader);
+    if (!record_read_end(reader) || peer >= BUS_PEERS_MAX)
         return STATUS_PROTOCOL;
-    if (kind == MOVE_REDIRECT)
-        in_on_redirect(in, about);
-    else
-        in_on_see(in, about);
+    in_on_redirect(in, peer, before);
     return STATUS_OK;
 }
 
@@ -205,8 +210,9 @@ static enum status on_move_in(struct session_move_in *in, uint8_t kind, struct r
         in_on_nothing(in);
         return STATUS_OK;
     case MOVE_REDIRECT:
+        return on_redirect(in, reader);
     case MOVE_SEE:
-        return on_other(in, kind, reader);
+        return in_on_see(in, reader);
     case MOVE_STATE:
         return in_on_state(in, reader);
     case MOVE_FORWARD:
@@ -232,10 +238,10 @@ static enum status on_move(void *context, const struct bus_record *record)
         return status;
     if (kind == MOVE_REQUEST)
         return on_request(moves, record->peer, id, &reader);
-    struct session_move_out *out = out_find(moves, record->peer, id);
     if (kind == MOVE_GIVEN_UP)
-        return on_given_up(out, &reader);
+        return on_given_up(moves, record->peer, id, &reader);
     if (kind == MOVE_IMPORTED) {
+        struct session_move_out *out = out_find(moves, record->peer, id);
         if (out != NULL)
             out_on_imported(out);
         return STATUS_OK;
@@ -308,6 +314,8 @@ static void on_started(void *context, unsigned peer)
 {
     struct session_moves *moves = context;
     outbox_drop(&moves->outbox, peer);
+    out_peer_started(moves, peer);
+    in_peer_started(moves, peer);
 }
 
 /* What leaves first: what a dead new owner did not take may be just what one of our own moves waits for. */
@@ -323,6 +331,8 @@ static void on_died(void *context, unsigned peer)
 static void work(struct session_moves *moves)
 {
     outbox_pump_all(&moves->outbox);
+    if (!list_empty(&moves->earlies))
+        out_earlies(moves);
     if (!list_empty(&moves->marks))
         mark_work(moves);
     if (!list_empty(&moves->work_in))

@@ -30,6 +30,7 @@
 #ifndef CLUSTER_SESSION_MOVE_H
 #define CLUSTER_SESSION_MOVE_H
 
+#include "cluster/claims.h"
 #include "cluster/routes.h"
 #include "shared/publication.h"
 
@@ -124,6 +125,7 @@ struct session_moves_ops {
 struct session_moves_settings {
     struct bus *bus;
     struct routes *routes;
+    struct claims *claims; /* whether a claim of ours is under way, when a newer one asks already */
     const struct session_moves_ops *ops;
     void *context;
     size_t held_max;  /* bytes that one move holds; 0: 1 MiB */
@@ -147,8 +149,11 @@ void session_moves_free(struct session_moves **moves);
  * - If another session of the client is still here (its claim was superseded by `previous`, whose request has
  * not come yet): session_move_park() it first.
  * - If no session of the client is here and the claim names nobody or ourselves: call with `previous` =
- * bus_self(); it may be on its way to a worker that has died. Returns NULL if there is nobody to ask or
- * memory is out: `answered` is not called. Returns `current` if that one asks the same worker already.
+ * bus_self(); it may be on its way to a worker that has died.
+ * - If the claim was not answered: call with `previous` = BUS_PEERS_MAX, late: nobody is asked, but it notes
+ * for a while what the client gets, so that a late part that turns up doubles nothing. Returns NULL if there
+ * is nobody to ask or memory is out: `answered` is not called. Returns `current` if that one asks the same
+ * worker already.
  */
 struct session_move_in *session_move_in(struct session_moves *moves, void *session, struct bytes client_id,
     uint64_t stamp, unsigned previous, uint64_t deadline_us, bool late, struct session_move_in *current);
@@ -184,7 +189,8 @@ enum session_move_verdict session_move_verdict(struct session_move_in *in, struc
 void session_move_hold(
     struct session_move_in *in, unsigned peer, struct publication *publication, struct bytes note);
 
-/* In import_state of a late part: true if the client had this one directly meanwhile: leave it out. */
+/* In import_state, for each publication in flight: true if the client had this one meanwhile (late): leave it
+ * out. */
 bool session_move_seen(struct session_move_in *in, const struct publication_meta *meta);
 /* Each publication that comes from a peer (acceptance's `deliver`), whoever wants it: one store. */
 void session_moves_heard(struct session_moves *moves, unsigned peer, const struct publication_meta *meta);

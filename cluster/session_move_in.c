@@ -15,28 +15,38 @@
 /* A state that is large or comes by a busy lane gets as long as it makes progress within this. */
 #define PROGRESS_US 1000000u
 
+static void send_see(struct session_moves *moves, unsigned peer, uint64_t id, struct bytes body);
+static void tell_see(
+    struct session_moves *moves, unsigned peer, uint64_t id, unsigned about, const struct hash_table *seen);
+static bool had_already(struct session_move_in *in, const struct publication_meta *meta);
+static void append(struct session_move_in *chain, struct session_move_in *in);
+static void ask_later(struct session_move_in *in, unsigned previous);
 static enum status copy_own(struct session_move_in *in, void *old);
 static void inherit(struct session_move_in *in, struct session_move_out *out);
 static struct session_move_in *in_new(struct session_moves *moves, void *session, struct bytes client_id);
 static void in_start(struct session_move_in *in);
 static void in_wake(struct session_move_in *in);
 static bool is_asking(const struct session_move_in *chain, unsigned previous);
-static void send_request(struct session_moves *moves, unsigned peer, uint64_t id, uint64_t stamp,
-    bool discard, struct bytes client_id);
+static void send_request(struct session_move_in *in);
+static void ask(struct session_moves *moves, const struct move_request *request);
 static void give_up(struct session_move_in *in, bool discard);
 static void look_here(struct session_move_in *in);
 static void resolve(struct session_move_in *in, enum session_move_outcome outcome);
+static void queue_parked(struct session_move_in *in);
 static void finish(struct session_move_in *in, const enum session_move_outcome *outcome);
 static void import(struct session_move_in *in);
 static void imported(struct session_move_in *in);
 static void step(struct session_move_in *in);
 static void merging_step(struct session_move_in *in);
 static void request_marks(struct session_move_in *in);
-static bool settle_origin(struct session_move_in *in, unsigned origin);
-static bool release_held(struct session_move_in *in, unsigned origin);
+static bool settle(struct session_move_in *in, unsigned peer);
+static bool release_all(struct session_move_in *in);
+static bool release_held(struct session_move_in *in, unsigned peer, bool all);
 static void held_free(struct session_move_in *in, struct move_held *held);
 static void check_done(struct session_move_in *in);
 static void own_step(struct session_move_in *in);
+static void not_here(struct session_move_in *in);
+static void take_over_wait(struct session_move_in *in, struct session_move_out *out);
 
 /* The new owner's calls.
  * ----------------------------------------------------------------------------------------- */
@@ -44,7 +54,8 @@ static void own_step(struct session_move_in *in);
 struct session_move_in *session_move_in(struct session_moves *moves, void *session, struct bytes client_id,
     uint64_t stamp, unsigned previous, uint64_t deadline_us, bool late, struct session_move_in *current)
 {
-    bool here = (moves_everybody(moves) & move_bit(previous)) == 0 || previous == bus_self(moves->bus);
+    bool nobody = previous >= BUS_PEERS_MAX;
+    bool here = !nobody && (bus_live_peers(moves->bus) & move_bit(previous)) == 0;
     uint64_t hash = keyed_hash_of(&moves->hash, client_id);
     if (here && out_find_client(moves, client_id, hash) == NULL)
         return current;
@@ -53,27 +64,54 @@ struct session_move_in *session_move_in(struct session_moves *moves, void *sessi
     struct session_move_in *in = in_new(moves, session, client_id);
     if (in == NULL)
         return current;
-    in->stamp = stamp;
+    in->stamp = in->before = stamp;
     in->previous = previous;
     in->deadline_us = deadline_us;
     in->late = late;
+    if (current != NULL && current->state == IN_EXPECTING && current->next == NULL && current->out == NULL) {
+        seen_move(&in->seen, &current->seen);
+        in_free(current);
+        current = NULL;
+    }
     if (current == NULL) {
         in_start(in);
         return in;
     }
-    struct session_move_in *last = current;
-    while (last->next != NULL)
-        last = last->next;
-    last->next = in;
-    in->late = true;
+    append(current, in);
     return current;
+}
+
+static void append(struct session_move_in *chain, struct session_move_in *in)
+{
+    while (chain->next != NULL)
+        chain = chain->next;
+    chain->next = in;
+    in->late = true;
+}
+
+/* One more owner of an older part is to be asked behind this one. */
+static void ask_later(struct session_move_in *in, unsigned previous)
+{
+    if (is_asking(in, previous))
+        return;
+    struct session_move_in *later = in_new(in->moves, in->session, in_client(in));
+    if (later == NULL)
+        return; /* as if that part had been lost */
+    later->stamp = later->before = in->stamp;
+    later->previous = previous;
+    append(in, later);
 }
 
 void session_move_discard(
     struct session_moves *moves, struct bytes client_id, uint64_t stamp, unsigned previous)
 {
     if ((bus_live_peers(moves->bus) & move_bit(previous)) != 0)
-        send_request(moves, previous, bus_stamp(moves->bus), stamp, true, client_id);
+        ask(moves, &(struct move_request){.peer = previous,
+                       .id = bus_stamp(moves->bus),
+                       .stamp = stamp,
+                       .before = stamp,
+                       .discard = true,
+                       .client_id = client_id});
 }
 
 void session_move_cancel(struct session_moves *moves, struct session_move_in **move)
@@ -84,10 +122,10 @@ void session_move_cancel(struct session_moves *moves, struct session_move_in **m
         in->out->in = NULL;
     while (in != NULL) {
         struct session_move_in *next = in->next;
-        if (in->state == IN_QUEUED && moves->discarding)
+        if (in->state == IN_QUEUED && in->previous < BUS_PEERS_MAX)
             session_move_discard(moves, in_client(in), in->stamp, in->previous);
         else
-            give_up(in, in->state == IN_MERGING || moves->discarding);
+            give_up(in, true);
         in_free(in);
         in = next;
     }
@@ -116,7 +154,7 @@ void session_move_hold(
 
 bool session_move_seen(struct session_move_in *in, const struct publication_meta *meta)
 {
-    return in->late && seen_add(&in->seen, meta);
+    return had_already(in, meta);
 }
 
 /* What the old owner says.
@@ -130,7 +168,7 @@ void in_on_nothing(struct session_move_in *in)
         in_wake(in);
 }
 
-void in_on_redirect(struct session_move_in *in, unsigned peer)
+void in_on_redirect(struct session_move_in *in, unsigned peer, uint64_t before)
 {
     if (in->state != IN_ASKED && in->state != IN_OWN)
         return;
@@ -140,23 +178,68 @@ void in_on_redirect(struct session_move_in *in, unsigned peer)
     }
     struct session_moves *moves = in->moves;
     in->previous = peer;
+    in->before = before != 0 ? before : in->stamp;
     if ((bus_live_peers(moves->bus) & move_bit(peer)) == 0) {
         look_here(in);
         return;
     }
     in->state = IN_ASKED;
-    send_request(moves, peer, in->id, in->stamp, false, in_client(in));
+    send_request(in);
 }
 
 /* The old owner waited for a late part itself. It is the next to be asked, by whoever has the session in the
  * end. */
-void in_on_see(struct session_move_in *in, unsigned peer)
+enum status in_on_see(struct session_move_in *in, struct record_reader *reader)
 {
-    if (in->out != NULL && in->out->state != OUT_PARKED) {
-        moves_send_peer(in->moves, in->out->peer, MOVE_SEE, in->out->id, peer);
-        return;
+    struct session_moves *moves = in->moves;
+    struct session_move_out *out = in->out;
+    struct bytes body = reader->rest;
+    unsigned peer = record_read_u8(reader);
+    if (reader->failed || peer > BUS_PEERS_MAX)
+        return STATUS_PROTOCOL;
+    if (out != NULL && out->state != OUT_PARKED) {
+        send_see(moves, out->peer, out->id, body);
+        return STATUS_OK;
     }
-    (void)session_move_in(in->moves, in->session, in_client(in), in->stamp, peer, in->deadline_us, true, in);
+    ask_later(in, peer);
+    struct session_move_in *notes = in->late ? in : in->next;
+    return notes != NULL ? seen_read(&notes->seen, reader) : STATUS_OK;
+}
+
+static void send_see(struct session_moves *moves, unsigned peer, uint64_t id, struct bytes body)
+{
+    uint8_t *record = malloc(MOVE_HEAD_SIZE + body.size);
+    if (record == NULL)
+        return; /* as if the older part had been lost */
+    uint8_t *to = moves_begin(moves, peer, record, MOVE_SEE, id);
+    moves_send(moves, peer, record, record_write_bytes(to, body));
+    free(record);
+}
+
+/* With all that the client is known to have had, in as many records as it takes. */
+static void tell_see(
+    struct session_moves *moves, unsigned peer, uint64_t id, unsigned about, const struct hash_table *seen)
+{
+    static uint8_t body[1 + 1000 * MOVE_IDENTITY];
+    size_t at = 0;
+    do {
+        body[0] = (uint8_t)about;
+        size_t size = seen_write(seen, &at, body + 1, sizeof body - 1);
+        send_see(moves, peer, id, bytes_of(body, 1 + size));
+    } while (at != 0);
+}
+
+/*
+ * The client gets this one now. True if it had it already: a late part. Otherwise it is remembered for the
+ * late part that comes next, if there is one.
+ */
+static bool had_already(struct session_move_in *in, const struct publication_meta *meta)
+{
+    if (in->late)
+        return seen_add(&in->seen, meta);
+    if (in->next != NULL)
+        (void)seen_add(&in->next->seen, meta);
+    return false;
 }
 
 enum status in_on_state(struct session_move_in *in, struct record_reader *reader)
@@ -179,6 +262,15 @@ enum status in_on_state(struct session_move_in *in, struct record_reader *reader
     return STATUS_OK;
 }
 
+static void note_highest(struct session_move_in *in, const struct publication_meta *meta)
+{
+    struct move_limit *highest = &in->highest[meta->origin.slot % BUS_PEERS_MAX];
+    if (highest->incarnation < meta->origin.incarnation)
+        *highest = (struct move_limit){meta->origin.incarnation, meta->sequence};
+    else if (highest->incarnation == meta->origin.incarnation && highest->sequence < meta->sequence)
+        highest->sequence = meta->sequence;
+}
+
 enum status in_on_forward(struct session_move_in *in, struct record_reader *reader)
 {
     if (in->state != IN_MERGING)
@@ -194,12 +286,10 @@ enum status in_on_forward(struct session_move_in *in, struct record_reader *read
     struct publication_view view;
     status = parts.failed ? STATUS_PROTOCOL : acceptance_decode(parts.rest, &view);
     if (status == STATUS_OK) {
-        uint64_t *highest = &in->highest[view.meta.origin.slot % BUS_PEERS_MAX];
-        if (*highest < view.meta.sequence)
-            *highest = view.meta.sequence;
+        note_highest(in, &view.meta);
         if (in->out != NULL)
             out_wake(in->out);
-        if (!in->late || !seen_add(&in->seen, &view.meta))
+        if (!had_already(in, &view.meta))
             in->moves->ops->forwarded(in->moves->context, in->session, &view, note);
     }
     parts_done(&whole);
@@ -208,11 +298,44 @@ enum status in_on_forward(struct session_move_in *in, struct record_reader *read
 
 void in_on_origin_end(struct session_move_in *in, unsigned peer, const struct move_limit *limit)
 {
-    if (in->state != IN_MERGING || (in->ended & move_bit(peer)) != 0)
+    if (in->state != IN_MERGING)
         return;
-    in->limits[peer] = *limit;
-    in->ended |= move_bit(peer);
-    (void)release_held(in, peer);
+    struct move_origin *origin = origin_get(&in->origins, peer, limit->incarnation);
+    if (origin == NULL || origin->complete)
+        return; /* without memory what is held waits for END */
+    origin->limit = limit->sequence;
+    origin->complete = true;
+    (void)release_held(in, peer, false);
+}
+
+bool in_origin_ended(const struct session_move_in *in, unsigned peer, uint64_t incarnation)
+{
+    const struct move_origin *origin = origin_find(&in->origins, peer, incarnation);
+    return origin != NULL && origin->complete;
+}
+
+/* True if it is ours to deliver and not the old owner's. */
+static bool is_ours(const struct session_move_in *in, unsigned peer, const struct publication_meta *meta)
+{
+    const struct move_origin *origin = origin_find(&in->origins, peer, meta->origin.incarnation);
+    if (origin != NULL && origin->limit != 0)
+        return meta->sequence >= origin->limit;
+    const struct move_limit *highest = &in->highest[peer];
+    return highest->incarnation != meta->origin.incarnation || meta->sequence > highest->sequence;
+}
+
+enum session_move_verdict in_verdict(
+    struct session_move_in *in, unsigned peer, const struct publication_meta *meta)
+{
+    if (in->late || in->state != IN_MERGING)
+        return had_already(in, meta) ? SESSION_MOVE_DROP : SESSION_MOVE_DELIVER;
+    bool over = in->end || (in->settled & move_bit(peer)) != 0;
+    if (!over && !in_origin_ended(in, peer, meta->origin.incarnation))
+        return SESSION_MOVE_HOLD;
+    if (!is_ours(in, peer, meta))
+        return SESSION_MOVE_DROP;
+    (void)had_already(in, meta);
+    return SESSION_MOVE_DELIVER;
 }
 
 void in_on_end(struct session_move_in *in)
@@ -220,7 +343,8 @@ void in_on_end(struct session_move_in *in)
     if (in->state != IN_MERGING)
         return;
     in->end = true;
-    check_done(in);
+    if (release_all(in))
+        check_done(in);
 }
 
 void in_on_passed(struct session_move_in *in, unsigned peer, const struct move_limit *limit)
@@ -228,10 +352,21 @@ void in_on_passed(struct session_move_in *in, unsigned peer, const struct move_l
     if (in->state != IN_MERGING || (in->wanted & move_bit(peer)) == 0)
         return;
     in->wanted &= ~move_bit(peer);
-    if ((in->ended & move_bit(peer)) == 0)
-        in->limits[peer] = *limit;
-    if (!in->orphan || settle_origin(in, peer))
+    struct move_origin *origin = origin_get(&in->origins, peer, limit->incarnation);
+    if (origin != NULL && !origin->complete)
+        origin->limit = limit->sequence;
+    if (!in->orphan || settle(in, peer))
         check_done(in);
+}
+
+/* It has our routes before it reads a client, or we ask it for a mark behind them, as all others. */
+static void marking_peer_started(struct session_move_in *in, unsigned peer)
+{
+    if (in->state != IN_MERGING || in->orphan || in->end)
+        return;
+    in->owed |= move_bit(peer);
+    in->wanted |= move_bit(peer);
+    in_wake(in);
 }
 
 /* Peers and time.
@@ -250,9 +385,9 @@ static void previous_died(struct session_move_in *in)
     in = in_find(moves, id);
     if (in == NULL || in->state != IN_MERGING)
         return;
-    in->orphan = in->end = true;
+    in->orphan = true;
     for (unsigned origin = 0; origin < BUS_PEERS_MAX; origin++) {
-        if ((in->wanted & move_bit(origin)) == 0 && !settle_origin(in, origin))
+        if ((in->wanted & move_bit(origin)) == 0 && !settle(in, origin))
             return;
     }
     check_done(in);
@@ -266,7 +401,7 @@ static void marking_peer_died(struct session_move_in *in, unsigned peer)
         return;
     in->owed &= ~move_bit(peer);
     in->wanted &= ~move_bit(peer);
-    if (!in->orphan || settle_origin(in, peer))
+    if (!in->orphan || settle(in, peer))
         check_done(in);
 }
 
@@ -281,6 +416,12 @@ static size_t collect(struct session_moves *moves, uint64_t **ret_ids)
     list_for_each(&moves->ins, element, following) ids[count++] =
         list_entry(element, struct session_move_in, link)->id;
     return count;
+}
+
+void in_peer_started(struct session_moves *moves, unsigned peer)
+{
+    list_for_each(&moves->ins, element, following)
+        marking_peer_started(list_entry(element, struct session_move_in, link), peer);
 }
 
 void in_peer_died(struct session_moves *moves, unsigned peer)
@@ -309,10 +450,13 @@ void in_tick(struct session_moves *moves, uint64_t now_us)
     moves->next_us = UINT64_MAX;
     for (size_t i = 0; i < count; i++) {
         struct session_move_in *in = in_find(moves, ids[i]);
-        if (in == NULL || in->late || (in->state != IN_ASKED && in->state != IN_OWN))
+        bool waits = in != NULL && !in->late && (in->state == IN_ASKED || in->state == IN_OWN);
+        if (!waits && (in == NULL || in->state != IN_EXPECTING))
             continue;
-        if (in->deadline_us <= now_us)
+        if (in->deadline_us <= now_us && waits)
             resolve(in, SESSION_MOVE_SILENT);
+        else if (in->deadline_us <= now_us)
+            finish(in, NULL);
         else if (in->deadline_us < moves->next_us)
             moves->next_us = in->deadline_us;
     }
@@ -340,16 +484,22 @@ bool in_hand_on(struct session_move_in *in, unsigned peer, uint64_t id)
     void *session = in->session;
     bool only_waits = in->state != IN_MERGING && !in->late;
     struct session_move_in *at = in->state == IN_MERGING ? in->next : in;
-    if (at == in)
+    if (at == in) {
+        if (in->out != NULL)
+            in->out->in = NULL;
         moves->ops->in_done(moves->context, session, NULL);
-    else
+    } else {
         in->next = NULL;
+    }
     for (bool first = only_waits; at != NULL; first = false) {
         struct session_move_in *next = at->next;
         unsigned previous = at->previous;
         give_up(at, false);
+        if (first)
+            moves_send_redirect(moves, peer, id, previous, at->before);
+        else
+            tell_see(moves, peer, id, previous, &at->seen);
         in_free(at);
-        moves_send_peer(moves, peer, first ? MOVE_REDIRECT : MOVE_SEE, id, previous);
         at = next;
     }
     return only_waits;
@@ -360,13 +510,10 @@ void in_take_own(struct session_move_in *in, struct session_move_out *out)
     struct session_moves *moves = in->moves;
     void *old = out->session;
     uint64_t id = in->id;
+    inherit(in, out);
     enum session_move_outcome outcome =
         copy_own(in, old) == STATUS_OK ? SESSION_MOVE_FOUND : SESSION_MOVE_NOTHING;
     in = in_find(moves, id);
-    if (in != NULL)
-        inherit(in, out);
-    else if (out->in != NULL)
-        out->in->out = NULL;
     out_free(out);
     moves->ops->out_done(moves->context, old);
     if (in != NULL)
@@ -389,7 +536,7 @@ static enum status copy_own(struct session_move_in *in, void *old)
     while (status == STATUS_OK && in_find(moves, id) == in &&
            (publication = ops->next(moves->context, old, &note)) != NULL) {
         struct publication_view view = publication_view(publication);
-        if (!in->late || !seen_add(&in->seen, &view.meta))
+        if (!had_already(in, &view.meta))
             ops->forwarded(moves->context, in->session, &view, note);
         publication_unref(&publication);
     }
@@ -413,6 +560,7 @@ static void inherit(struct session_move_in *in, struct session_move_out *out)
     }
     last->next = in->next;
     in->next = rest;
+    out->in = NULL;
 }
 
 /* Finding, making, freeing.
@@ -439,6 +587,25 @@ static bool is_for_client(const void *value, const void *key)
 struct session_move_in *in_find_client(struct session_moves *moves, struct bytes client_id, uint64_t hash)
 {
     return hash_table_find(&moves->ins_by_client, hash, is_for_client, &client_id);
+}
+
+struct session_key {
+    struct bytes client_id;
+    const void *session;
+};
+
+static bool is_of_session(const void *value, const void *key)
+{
+    const struct session_key *wanted = key;
+    const struct session_move_in *in = value;
+    return in->session == wanted->session && is_for_client(in, &wanted->client_id);
+}
+
+struct session_move_in *in_find_session(
+    struct session_moves *moves, struct bytes client_id, uint64_t hash, const void *session)
+{
+    struct session_key key = {client_id, session};
+    return hash_table_find(&moves->ins_by_client, hash, is_of_session, &key);
 }
 
 static struct session_move_in *in_new(struct session_moves *moves, void *session, struct bytes client_id)
@@ -479,6 +646,7 @@ void in_free(struct session_move_in *in)
     list_for_each(&in->held, element, following) held_free(in, list_entry(element, struct move_held, link));
     seen_done(&in->seen);
     parts_done(&in->parts);
+    origins_done(&in->origins);
     moves->count--;
     /* A parked session whose successor is gone is looked after by out_work. */
     struct session_move_out *out = out_find_client(moves, in_client(in), in->client_hash);
@@ -505,30 +673,55 @@ static bool is_asking(const struct session_move_in *chain, unsigned previous)
 /* What it does.
  * -------------------------------------------------------------------------------------------------- */
 
+/* One that expects nothing particular is told to look here. */
+bool in_will_take(struct session_moves *moves, struct bytes client_id, uint64_t hash)
+{
+    struct session_move_in *in = in_find_client(moves, client_id, hash);
+    if (in != NULL && in->state == IN_EXPECTING)
+        finish(in, NULL);
+    return in != NULL;
+}
+
 static void in_start(struct session_move_in *in)
 {
     struct session_moves *moves = in->moves;
     if (!in->late && in->deadline_us < moves->next_us)
         moves->next_us = in->deadline_us;
+    if (in->previous >= BUS_PEERS_MAX) {
+        in->state = IN_EXPECTING;
+        in->deadline_us = clock_monotonic_us() + MOVE_EXPECT_US;
+        if (in->deadline_us < moves->next_us)
+            moves->next_us = in->deadline_us;
+        return;
+    }
     if ((bus_live_peers(moves->bus) & move_bit(in->previous)) == 0) {
         in->state = IN_OWN;
         in_wake(in);
         return;
     }
     in->state = IN_ASKED;
-    send_request(moves, in->previous, in->id, in->stamp, false, in_client(in));
+    send_request(in);
 }
 
-static void send_request(struct session_moves *moves, unsigned peer, uint64_t id, uint64_t stamp,
-    bool discard, struct bytes client_id)
+static void send_request(struct session_move_in *in)
 {
-    uint8_t *body = malloc(MOVE_HEAD_SIZE + 9 + client_id.size);
+    ask(in->moves, &(struct move_request){.peer = in->previous,
+                       .id = in->id,
+                       .stamp = in->stamp,
+                       .before = in->before,
+                       .client_id = in_client(in)});
+}
+
+static void ask(struct session_moves *moves, const struct move_request *request)
+{
+    uint8_t *body = malloc(MOVE_HEAD_SIZE + 17 + request->client_id.size);
     if (body == NULL)
         return; /* as if the other were silent */
-    uint8_t *to = moves_begin(moves, peer, body, MOVE_REQUEST, id);
-    to = record_write_u64(to, stamp);
-    to = record_write_u8(to, discard);
-    moves_send(moves, peer, body, record_write_bytes(to, client_id));
+    uint8_t *to = moves_begin(moves, request->peer, body, MOVE_REQUEST, request->id);
+    to = record_write_u64(to, request->stamp);
+    to = record_write_u64(to, request->before);
+    to = record_write_u8(to, request->discard);
+    moves_send(moves, request->peer, body, record_write_bytes(to, request->client_id));
     free(body);
 }
 
@@ -536,10 +729,10 @@ static void send_request(struct session_moves *moves, unsigned peer, uint64_t id
 static void give_up(struct session_move_in *in, bool discard)
 {
     struct session_moves *moves = in->moves;
-    if (in->state == IN_QUEUED || in->state == IN_OWN)
+    if (in->state == IN_QUEUED || in->state == IN_OWN || in->state == IN_EXPECTING)
         return;
     if ((bus_live_peers(moves->bus) & move_bit(in->previous)) != 0)
-        moves_send_peer(moves, in->previous, MOVE_GIVEN_UP, in->id, discard);
+        moves_send_u8(moves, in->previous, MOVE_GIVEN_UP, in->id, discard);
 }
 
 /* It may be in this worker itself, on its way to somebody who is gone. */
@@ -571,14 +764,27 @@ static void resolve(struct session_move_in *in, enum session_move_outcome outcom
     moves->ops->answered(moves->context, in->session, outcome);
 }
 
+/* What is still parked here comes behind, as a late part. */
+static void queue_parked(struct session_move_in *in)
+{
+    struct session_moves *moves = in->moves;
+    struct session_move_out *out = out_find_client(moves, in_client(in), in->client_hash);
+    if (in->out == NULL && out != NULL && out->state == OUT_PARKED && out->session != in->session)
+        ask_later(in, bus_self(moves->bus));
+}
+
 /* Ends it; a client that still waits gets this outcome. */
 static void finish(struct session_move_in *in, const enum session_move_outcome *outcome)
 {
     struct session_moves *moves = in->moves;
     void *session = in->session;
+    if (in->next == NULL)
+        queue_parked(in);
     struct session_move_in *next = in->next;
     struct session_move_out *out = in->out;
     bool waits = !in->late && outcome != NULL;
+    if (next != NULL)
+        seen_move(&next->seen, &in->seen);
     in_free(in);
     if (next != NULL) {
         next->out = out;
@@ -599,7 +805,8 @@ static void import(struct session_move_in *in)
 {
     struct session_moves *moves = in->moves;
     bool lives = (bus_live_peers(moves->bus) & move_bit(in->previous)) != 0;
-    if (lives && bus_full(moves->bus, move_bit(in->previous), MOVE_PART_MAX, BUS_ROOM_CONTROL) != 0) {
+    if (lives && bus_full(moves->bus, move_bit(in->previous), moves_part_max(moves, in->previous),
+                     BUS_ROOM_CONTROL) != 0) {
         in_wake(in);
         return;
     }
@@ -620,6 +827,7 @@ static void imported(struct session_move_in *in)
     struct session_moves *moves = in->moves;
     uint64_t id = in->id;
     in->state = IN_MERGING;
+    queue_parked(in);
     in->owed = bus_live_peers(moves->bus);
     in->wanted = moves_everybody(moves);
     in->previous_incarnation = bus_peer_origin(moves->bus, in->previous).incarnation;
@@ -676,20 +884,21 @@ static void request_marks(struct session_move_in *in)
         in_wake(in);
 }
 
-/* Nobody will forward more of this origin. False: the session has ended in a callback. */
-static bool settle_origin(struct session_move_in *in, unsigned origin)
+/* Nobody will forward more of this peer. False: the session has ended in a callback. */
+static bool settle(struct session_move_in *in, unsigned peer)
 {
-    if ((in->ended & move_bit(origin)) != 0)
-        return true;
-    if (in->limits[origin].incarnation == 0 && origin != bus_self(in->moves->bus)) {
-        in->limits[origin].incarnation = bus_peer_origin(in->moves->bus, origin).incarnation;
-        in->limits[origin].sequence = in->highest[origin] + 1;
-    }
-    in->ended |= move_bit(origin);
-    return release_held(in, origin);
+    in->settled |= move_bit(peer);
+    return release_held(in, peer, false);
 }
 
-static bool release_held(struct session_move_in *in, unsigned origin)
+static bool release_all(struct session_move_in *in)
+{
+    return release_held(in, 0, true);
+}
+
+/* What was held of a peer (or of all) and is ours goes to the session; what the old owner has forwarded is
+ * dropped. */
+static bool release_held(struct session_move_in *in, unsigned peer, bool all)
 {
     struct session_moves *moves = in->moves;
     uint64_t id = in->id;
@@ -697,13 +906,16 @@ static bool release_held(struct session_move_in *in, unsigned origin)
         out_wake(in->out);
     list_for_each(&in->held, element, following)
     {
-        const struct move_limit *limit = &in->limits[origin];
         struct move_held *held = list_entry(element, struct move_held, link);
-        if (held->peer != origin)
-            continue;
         const struct publication_meta *meta = &held->publication->meta;
-        bool before = meta->origin.incarnation == limit->incarnation && meta->sequence < limit->sequence;
-        if (!before)
+        bool over = all || (in->settled & move_bit(held->peer)) != 0 ||
+                    in_origin_ended(in, held->peer, meta->origin.incarnation);
+        if (!over || (!all && held->peer != peer))
+            continue;
+        bool ours = is_ours(in, held->peer, meta);
+        if (ours)
+            (void)had_already(in, meta);
+        if (ours)
             moves->ops->release(
                 moves->context, in->session, held->publication, bytes_of(held->note, held->note_size));
         if (in_find(moves, id) != in)
@@ -724,13 +936,54 @@ static void held_free(struct session_move_in *in, struct move_held *held)
 /* Everything is here, and nothing that was the old owner's is still under way to us directly. */
 static void check_done(struct session_move_in *in)
 {
-    if (in->state != IN_MERGING || !in->end || in->wanted != 0 || in->answer_owed)
+    if (in->state != IN_MERGING || !(in->end || in->orphan) || in->wanted != 0 || in->answer_owed)
         return;
-    for (unsigned origin = 0; origin < BUS_PEERS_MAX; origin++) {
-        if (!settle_origin(in, origin))
-            return;
+    if (release_all(in))
+        finish(in, NULL);
+}
+
+/* Perhaps a claim that was given up here tells where it was before. */
+static void not_here(struct session_move_in *in)
+{
+    unsigned previous = BUS_PEERS_MAX;
+    uint64_t before = 0;
+    enum claim_trace trace = CLAIM_TRACE_NONE;
+    if (in->moves->claims != NULL)
+        trace = claims_trace(in->moves->claims, in_client(in), in->before, &previous, &before);
+    if (trace == CLAIM_TRACE_WAITING) {
+        in_wake(in);
+        return;
     }
-    finish(in, NULL);
+    if (previous < BUS_PEERS_MAX) {
+        in_on_redirect(in, previous, before);
+        return;
+    }
+    enum session_move_outcome outcome = SESSION_MOVE_NOTHING;
+    finish(in, &outcome);
+}
+
+/* The older session here has nothing but its own wait for a previous owner: this one waits in its place. */
+static void take_over_wait(struct session_move_in *in, struct session_move_out *out)
+{
+    struct session_moves *moves = in->moves;
+    struct session_move_in *old = out->in;
+    struct session_move_in *rest = old->next;
+    void *session = out->session;
+    unsigned previous = old->previous;
+    uint64_t before = old->before;
+    moves->ops->in_done(moves->context, session, NULL);
+    give_up(old, false);
+    in_free(old);
+    for (struct session_move_in *each = rest; each != NULL; each = each->next)
+        each->session = in->session;
+    struct session_move_in *last = in;
+    while (last->next != NULL)
+        last = last->next;
+    last->next = rest;
+    out->in = NULL;
+    out_free(out);
+    moves->ops->out_done(moves->context, session);
+    in_on_redirect(in, previous, before);
 }
 
 /* Waits for what becomes of a session that was leaving this worker. */
@@ -738,8 +991,10 @@ static void own_step(struct session_move_in *in)
 {
     struct session_move_out *out = out_find_client(in->moves, in_client(in), in->client_hash);
     if (out == NULL || out->session == in->session) {
-        enum session_move_outcome outcome = SESSION_MOVE_NOTHING;
-        finish(in, &outcome);
+        not_here(in);
+    } else if (out->state == OUT_PARKED && out->in != NULL && out->in->state != IN_MERGING &&
+               !out->in->late) {
+        take_over_wait(in, out);
     } else if (out->state == OUT_PARKED) {
         in_take_own(in, out);
     } else if (!out_follow(out, in)) {

@@ -9,12 +9,17 @@
 #include <stdlib.h>
 
 static struct session_move_out *out_new(struct session_moves *moves, struct bytes client_id, uint64_t stamp);
-static void take_out(struct session_moves *moves, unsigned peer, uint64_t id, uint64_t stamp, bool discard,
-    struct bytes client_id);
+static bool take_out(struct session_moves *moves, const struct move_request *request);
+static void begin_origins(struct session_move_out *out);
 static void export_to(struct session_move_out *out, unsigned peer, uint64_t id);
-static void refuse(struct session_moves *moves, unsigned peer, uint64_t id, struct bytes client_id);
+static void refuse(struct session_moves *moves, const struct move_request *request);
+static void give(struct session_move_out *out, unsigned peer, uint64_t id);
+static bool must_wait(struct session_moves *moves, const struct move_request *request);
+static bool send_where_it_was(struct session_moves *moves, const struct move_request *request);
+static bool keep_early(struct session_moves *moves, const struct move_request *request);
 static void answer_nothing(struct session_moves *moves, unsigned peer, uint64_t id);
 static void follow(struct session_move_out *out, unsigned peer, uint64_t id, uint64_t stamp);
+static void drop_earlies(struct session_moves *moves, uint64_t peers);
 static void end(struct session_move_out *out);
 static void lose_target(struct session_move_out *out);
 static void keep_or_return(struct session_move_out *out);
@@ -22,7 +27,7 @@ static void forget_target(struct session_move_out *out);
 static bool step(struct session_move_out *out);
 static bool forward(struct session_move_out *out, size_t *budget);
 static bool next_to_forward(struct session_move_out *out);
-static bool queued_after(const struct session_move_out *out, const struct publication_meta *meta);
+static bool all_told(const struct session_move_out *out);
 static bool encode(
     struct session_move_writer *writer, const struct publication_view *view, struct bytes note);
 static void end_origins(struct session_move_out *out);
@@ -35,7 +40,7 @@ struct session_move_out *session_move_park(
     if (out == NULL)
         return NULL;
     out->session = session;
-    out->in = in_find_client(moves, client_id, out->client_hash);
+    out->in = in_find_session(moves, client_id, out->client_hash, session);
     if (out->in != NULL)
         out->in->out = out;
     return out;
@@ -44,21 +49,41 @@ struct session_move_out *session_move_park(
 /* What the new owner says.
  * --------------------------------------------------------------------------------------- */
 
-void out_on_request(struct session_moves *moves, unsigned peer, uint64_t id, uint64_t stamp, bool discard,
-    struct bytes client_id)
+/* The newest session here goes first; what is older is asked for by whoever has the newest (SEE). */
+void out_on_request(struct session_moves *moves, const struct move_request *request)
 {
-    uint64_t hash = keyed_hash_of(&moves->hash, client_id);
-    struct session_move_out *out = out_find_client(moves, client_id, hash);
-    if (out == NULL)
-        take_out(moves, peer, id, stamp, discard, client_id);
-    else if (discard && out->stamp < stamp)
+    if (!request->discard && send_where_it_was(moves, request))
+        return;
+    if (take_out(moves, request))
+        return;
+    if (!request->discard && must_wait(moves, request) && keep_early(moves, request))
+        return;
+    uint64_t hash = keyed_hash_of(&moves->hash, request->client_id);
+    struct session_move_out *out = out_find_client(moves, request->client_id, hash);
+    if (out == NULL && !request->discard)
+        refuse(moves, request);
+    else if (out == NULL)
+        return;
+    else if (out->stamp >= request->stamp)
+        answer_nothing(moves, request->peer, request->id);
+    else if (request->discard)
         end(out);
-    else if (discard || out->stamp >= stamp)
-        answer_nothing(moves, peer, id);
     else if (out->state == OUT_PARKED)
-        export_to(out, peer, id);
+        give(out, request->peer, request->id);
     else
-        follow(out, peer, id, stamp);
+        follow(out, request->peer, request->id, request->stamp);
+}
+
+void out_on_given_up_early(struct session_moves *moves, unsigned peer, uint64_t id)
+{
+    list_for_each(&moves->earlies, element, following)
+    {
+        struct move_early *early = list_entry(element, struct move_early, link);
+        if (early->peer != peer || early->id != id)
+            continue;
+        list_remove(&early->link);
+        free(early);
+    }
 }
 
 void out_on_imported(struct session_move_out *out)
@@ -80,10 +105,10 @@ void out_on_imported(struct session_move_out *out)
         struct session_move_in *in = it->peer == bus_self(moves->bus) ? in_find(moves, it->id) : NULL;
         list_remove(&it->link);
         if (it->peer != bus_self(moves->bus))
-            moves_send_peer(moves, it->peer, MOVE_REDIRECT, it->id, target);
+            moves_send_redirect(moves, it->peer, it->id, target, 0);
         free(it);
         if (in != NULL)
-            in_on_redirect(in, target);
+            in_on_redirect(in, target, 0);
     }
 }
 
@@ -111,21 +136,20 @@ bool out_follow(struct session_move_out *out, struct session_move_in *in)
 
 void out_on_mark(struct session_move_out *out, unsigned peer, const struct move_limit *limit, bool complete)
 {
-    uint64_t bit = move_bit(peer);
-    if ((out->marked & bit) == 0)
-        out->limits[peer] = *limit;
-    out->marked |= bit;
-    if (complete)
-        out->complete |= bit;
+    struct move_origin *origin = origin_get(&out->origins, peer, limit->incarnation);
+    if (origin == NULL)
+        return; /* no memory: as if it stood still */
+    if (!origin->marked)
+        origin->limit = limit->sequence;
+    origin->marked = true;
+    origin->complete |= complete;
     out_wake(out);
 }
 
 bool out_is_after(const struct session_move_out *out, unsigned peer, const struct publication_meta *meta)
 {
-    if ((out->marked & move_bit(peer)) == 0)
-        return false;
-    const struct move_limit *limit = &out->limits[peer];
-    return meta->origin.incarnation != limit->incarnation || meta->sequence >= limit->sequence;
+    const struct move_origin *origin = origin_find(&out->origins, peer, meta->origin.incarnation);
+    return origin != NULL && origin->marked && origin->limit != 0 && meta->sequence >= origin->limit;
 }
 
 /* It has been read to its end: what came is all. */
@@ -138,8 +162,20 @@ static void origin_died(struct session_move_out *out, unsigned peer)
     out_on_mark(out, peer, &limit, true);
 }
 
+/* What it publishes before it has the new owner's routes comes here alone. */
+void out_peer_started(struct session_moves *moves, unsigned peer)
+{
+    list_for_each(&moves->outs, element, following)
+    {
+        struct session_move_out *out = list_entry(element, struct session_move_out, link);
+        if (out->state != OUT_PARKED)
+            (void)origin_get(&out->origins, peer, bus_peer_origin(moves->bus, peer).incarnation);
+    }
+}
+
 void out_peer_died(struct session_moves *moves, unsigned peer)
 {
+    drop_earlies(moves, move_bit(peer));
     struct list outs;
     list_init(&outs);
     list_splice(&outs, &moves->outs);
@@ -213,9 +249,29 @@ static bool is_of_client(const void *value, const void *key)
     return bytes_equal(out_client(value), *(const struct bytes *)key);
 }
 
-/* One that nobody has imported yet. */
+struct parked_key {
+    struct bytes client_id;
+    struct session_move_out *newest;
+};
+
+/* Never the one: all are looked at. */
+static bool note_parked(const void *value, const void *key)
+{
+    struct session_move_out *out = (struct session_move_out *)(uintptr_t)value;
+    struct parked_key *wanted = (struct parked_key *)(uintptr_t)key;
+    if (out->state == OUT_PARKED && out->session != NULL && bytes_equal(out_client(out), wanted->client_id) &&
+        (wanted->newest == NULL || wanted->newest->stamp < out->stamp))
+        wanted->newest = out;
+    return false;
+}
+
+/* One that nobody has imported yet: best the newest that nobody has been promised. */
 struct session_move_out *out_find_client(struct session_moves *moves, struct bytes client_id, uint64_t hash)
 {
+    struct parked_key parked = {.client_id = client_id};
+    (void)hash_table_find(&moves->outs_by_client, hash, note_parked, &parked);
+    if (parked.newest != NULL)
+        return parked.newest;
     return hash_table_find(&moves->outs_by_client, hash, is_of_client, &client_id);
 }
 
@@ -252,6 +308,7 @@ void out_free(struct session_move_out *out)
         hash_table_remove(&moves->outs_by_target, moves_mix(out->id, out->peer), out);
     list_for_each(&out->followers, element, following) free(list_entry(element, struct move_follower, link));
     free(out->writer.data);
+    origins_done(&out->origins);
     moves->count--;
     free(out);
 }
@@ -259,38 +316,49 @@ void out_free(struct session_move_out *out)
 /* What it does.
  * -------------------------------------------------------------------------------------------------- */
 
-static void take_out(struct session_moves *moves, unsigned peer, uint64_t id, uint64_t stamp, bool discard,
-    struct bytes client_id)
+/* False: the engine has none that is older than the stamp. */
+static bool take_out(struct session_moves *moves, const struct move_request *request)
 {
-    struct session_move_out *out = out_new(moves, client_id, stamp - 1);
-    if (out == NULL) {
-        answer_nothing(moves, peer, id);
-        return;
-    }
-    moves->discarding = discard;
-    out->session = moves->ops->take_out(moves->context, client_id, stamp, discard, out);
-    moves->discarding = false;
+    struct bytes client_id = request->client_id;
+    struct session_move_out *out = out_new(moves, client_id, request->stamp - 1);
+    if (out == NULL)
+        return false;
+    out->session = moves->ops->take_out(moves->context, client_id, request->stamp, request->discard, out);
     if (out->session == NULL) {
         out_free(out);
-        if (!discard)
-            refuse(moves, peer, id, client_id);
+        return false;
+    }
+    out->in = in_find_session(moves, client_id, out->client_hash, out->session);
+    if (out->in != NULL)
+        out->in->out = out;
+    give(out, request->peer, request->id);
+    return true;
+}
+
+/* If it only waits for its own previous owner, the new owner does better to ask that one. */
+static void give(struct session_move_out *out, unsigned peer, uint64_t id)
+{
+    struct session_moves *moves = out->moves;
+    if (out->in == NULL || !in_hand_on(out->in, peer, id)) {
+        export_to(out, peer, id);
         return;
     }
-    struct session_move_in *in = in_find_client(moves, client_id, out->client_hash);
-    if (in != NULL && in->session == out->session) {
-        bool merging = in->state == IN_MERGING;
-        if (in_hand_on(in, peer, id)) {
-            void *session = out->session;
-            out_free(out);
-            moves->ops->out_done(moves->context, session);
-            return;
-        }
-        if (merging) {
-            out->in = in;
-            in->out = out;
-        }
+    void *session = out->session;
+    out_free(out);
+    moves->ops->out_done(moves->context, session);
+}
+
+/* All who live now; without memory for one nobody waits for its mark, and it is not told. */
+static void begin_origins(struct session_move_out *out)
+{
+    struct session_moves *moves = out->moves;
+    unsigned self = bus_self(moves->bus);
+    out->origins.count = 0;
+    (void)origin_get(&out->origins, self, bus_origin(moves->bus).incarnation);
+    for (uint64_t left = bus_live_peers(moves->bus); left != 0; left &= left - 1) {
+        unsigned peer = (unsigned)__builtin_ctzll(left);
+        (void)origin_get(&out->origins, peer, bus_peer_origin(moves->bus, peer).incarnation);
     }
-    export_to(out, peer, id);
 }
 
 /* Only a copy: until the new owner says that it has it, the session is ours. */
@@ -311,23 +379,120 @@ static void export_to(struct session_move_out *out, unsigned peer, uint64_t id)
     out->id = id;
     out->state = OUT_SENDING;
     out->sent = 0;
-    out->marked = out->complete = out->told = ~moves_everybody(moves);
-    memset(out->due, 0, sizeof out->due);
+    begin_origins(out);
     out_wake(out);
 }
 
-/* Nothing here (any more): whoever took it last may know. */
-static void refuse(struct session_moves *moves, unsigned peer, uint64_t id, struct bytes client_id)
+/*
+ * A claim of ours that is not answered yet may bring the session here first; and a newer session here that
+ * asks around itself gets what is here before anybody older does.
+ */
+static bool must_wait(struct session_moves *moves, const struct move_request *request)
 {
+    struct bytes client_id = request->client_id;
+    unsigned previous;
+    uint64_t stamp;
+    if (moves->claims != NULL &&
+        claims_trace(moves->claims, client_id, request->before, &previous, &stamp) == CLAIM_TRACE_WAITING)
+        return true;
+    struct session_move_in *in = in_find_client(moves, client_id, keyed_hash_of(&moves->hash, client_id));
+    return in != NULL && in->state != IN_MERGING && in->state != IN_EXPECTING && in->stamp > request->stamp;
+}
+
+/*
+ * A claim of ours that was given up is newer than the session that is here: at that time somebody else had
+ * the client. He has the newer part, and asks for the one that is here himself.
+ */
+static bool send_where_it_was(struct session_moves *moves, const struct move_request *request)
+{
+    unsigned previous;
+    uint64_t stamp;
+    if (moves->claims == NULL ||
+        claims_trace(moves->claims, request->client_id, request->before, &previous, &stamp) !=
+            CLAIM_TRACE_GIVEN_UP ||
+        previous >= BUS_PEERS_MAX || previous == bus_self(moves->bus) ||
+        stamp <= claims_owned(moves->claims, request->client_id))
+        return false;
+    moves_send_redirect(moves, request->peer, request->id, previous, stamp);
+    return true;
+}
+
+/* Nothing here (any more), but whoever took it last, or had it before a claim that was given up, may know. */
+static void refuse(struct session_moves *moves, const struct move_request *request)
+{
+    unsigned previous = BUS_PEERS_MAX;
+    uint64_t before = 0;
+    if (moves->claims != NULL)
+        (void)claims_trace(moves->claims, request->client_id, request->before, &previous, &before);
     list_for_each(&moves->outs, element, following)
     {
         struct session_move_out *out = list_entry(element, struct session_move_out, link);
-        if (out->state != OUT_FORWARDING || out->peer == peer || !bytes_equal(out_client(out), client_id))
+        if (out->state != OUT_FORWARDING || out->peer == request->peer ||
+            !bytes_equal(out_client(out), request->client_id))
             continue;
-        moves_send_peer(moves, peer, MOVE_REDIRECT, id, out->peer);
-        return;
+        previous = out->peer;
+        before = 0;
     }
-    answer_nothing(moves, peer, id);
+    if (previous < BUS_PEERS_MAX)
+        moves_send_redirect(moves, request->peer, request->id, previous, before);
+    else
+        answer_nothing(moves, request->peer, request->id);
+}
+
+static bool keep_early(struct session_moves *moves, const struct move_request *request)
+{
+    struct bytes client_id = request->client_id;
+    struct move_early *early = malloc(sizeof *early + client_id.size);
+    if (early == NULL)
+        return false;
+    early->peer = request->peer;
+    early->id = request->id;
+    early->stamp = request->stamp;
+    early->before = request->before;
+    early->client_id_size = (uint16_t)client_id.size;
+    memcpy(early->client_id, client_id.data, client_id.size);
+    list_append(&moves->earlies, &early->link);
+    return true;
+}
+
+/* Each is asked once more; one that is still early waits on. */
+void out_earlies(struct session_moves *moves)
+{
+    struct list earlies;
+    list_init(&earlies);
+    list_splice(&earlies, &moves->earlies);
+    while (!list_empty(&earlies)) {
+        struct move_early *early = list_entry(earlies.next, struct move_early, link);
+        struct move_request request = {.peer = early->peer,
+            .id = early->id,
+            .stamp = early->stamp,
+            .before = early->before,
+            .client_id = bytes_of(early->client_id, early->client_id_size)};
+        list_remove(&early->link);
+        if (must_wait(moves, &request)) {
+            list_append(&moves->earlies, &early->link);
+            continue;
+        }
+        out_on_request(moves, &request);
+        free(early);
+    }
+}
+
+static void drop_earlies(struct session_moves *moves, uint64_t peers)
+{
+    list_for_each(&moves->earlies, element, following)
+    {
+        struct move_early *early = list_entry(element, struct move_early, link);
+        if ((peers & move_bit(early->peer)) == 0)
+            continue;
+        list_remove(&early->link);
+        free(early);
+    }
+}
+
+void out_module_done(struct session_moves *moves)
+{
+    drop_earlies(moves, UINT64_MAX);
 }
 
 static void answer_nothing(struct session_moves *moves, unsigned peer, uint64_t id)
@@ -412,7 +577,7 @@ static void keep_or_return(struct session_move_out *out)
 {
     struct session_moves *moves = out->moves;
     void *session = out->session;
-    if (in_find_client(moves, out_client(out), out->client_hash) != NULL)
+    if (in_will_take(moves, out_client(out), out->client_hash))
         return;
     if (out->in != NULL)
         out->in->out = NULL;
@@ -453,8 +618,7 @@ static bool step(struct session_move_out *out)
         return budget < MOVE_TURN_MAX;
     }
     end_origins(out);
-    if (out->told == UINT64_MAX && out->in == NULL &&
-        moves->ops->queue_length(moves->context, out->session) == 0) {
+    if (all_told(out) && out->in == NULL && moves->ops->queue_length(moves->context, out->session) == 0) {
         moves_send_plain(moves, out->peer, MOVE_END, out->id);
         end(out);
     }
@@ -485,7 +649,8 @@ static bool next_to_forward(struct session_move_out *out)
     while ((publication = moves->ops->next(moves->context, out->session, &note)) != NULL) {
         out->popped++;
         struct publication_view view = publication_view(publication);
-        bool ours = !queued_after(out, &view.meta);
+        /* It may have come before it was sure that the new owner takes the session, but after the mark. */
+        bool ours = !out_is_after(out, view.meta.origin.slot, &view.meta);
         bool encoded = ours && encode(&out->writer, &view, note);
         if (ours && !encoded)
             moves->ops->held_dropped(moves->context, out->session, &view);
@@ -494,15 +659,6 @@ static bool next_to_forward(struct session_move_out *out)
             return true;
     }
     return false;
-}
-
-/* Came before it was sure that the new owner takes the session, but after the mark: it has that directly. */
-static bool queued_after(const struct session_move_out *out, const struct publication_meta *meta)
-{
-    unsigned origin = meta->origin.slot % BUS_PEERS_MAX;
-    const struct move_limit *limit = &out->limits[origin];
-    return (out->marked & move_bit(origin)) != 0 && meta->origin.incarnation == limit->incarnation &&
-           limit->sequence != 0 && meta->sequence >= limit->sequence;
 }
 
 static bool encode(struct session_move_writer *writer, const struct publication_view *view, struct bytes note)
@@ -523,25 +679,35 @@ static bool encode(struct session_move_writer *writer, const struct publication_
     return !writer->failed;
 }
 
+static bool all_told(const struct session_move_out *out)
+{
+    for (unsigned i = 0; i < out->origins.count; i++) {
+        if (!out->origins.items[i].told)
+            return false;
+    }
+    return true;
+}
+
 /* Tells of each origin once all of it was forwarded, in the midst of the queue too. */
 static void end_origins(struct session_move_out *out)
 {
     struct session_moves *moves = out->moves;
     uint32_t queued = moves->ops->queue_length(moves->context, out->session);
-    for (uint64_t left = out->complete & ~out->told; left != 0; left &= left - 1) {
-        unsigned origin = (unsigned)__builtin_ctzll(left);
+    for (unsigned i = 0; i < out->origins.count; i++) {
+        struct move_origin *origin = &out->origins.items[i];
         /* What we still wait for from an older owner is forwarded, too. */
-        if (out->in != NULL && (out->in->ended & move_bit(origin)) == 0)
+        if (!origin->complete || origin->told ||
+            (out->in != NULL && !in_origin_ended(out->in, origin->peer, origin->incarnation)))
             continue;
-        if (out->due[origin] == 0)
-            out->due[origin] = out->popped + queued + 1;
-        if (out->popped + 1 < out->due[origin] && queued > 0)
+        if (origin->due == 0)
+            origin->due = out->popped + queued + 1;
+        if (out->popped + 1 < origin->due && queued > 0)
             continue;
-        out->told |= move_bit(origin);
+        origin->told = true;
         uint8_t body[MOVE_HEAD_SIZE + 17];
         uint8_t *to = moves_begin(moves, out->peer, body, MOVE_ORIGIN_END, out->id);
-        to = record_write_u8(to, (uint8_t)origin);
-        to = record_write_u64(to, out->limits[origin].incarnation);
-        moves_send(moves, out->peer, body, record_write_u64(to, out->limits[origin].sequence));
+        to = record_write_u8(to, (uint8_t)origin->peer);
+        to = record_write_u64(to, origin->incarnation);
+        moves_send(moves, out->peer, body, record_write_u64(to, origin->limit));
     }
 }

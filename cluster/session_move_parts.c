@@ -84,6 +84,12 @@ enum status parts_add(struct move_parts *parts, struct record_reader *reader, si
     return parts->size == parts->total ? STATUS_OK : STATUS_AGAIN;
 }
 
+size_t moves_part_max(const struct session_moves *moves, unsigned peer)
+{
+    size_t eighth = (size_t)bus_window_of(moves->bus, peer) / 8;
+    return eighth < MOVE_PART_MAX ? eighth : MOVE_PART_MAX;
+}
+
 void parts_done(struct move_parts *parts)
 {
     free(parts->data);
@@ -93,10 +99,11 @@ void parts_done(struct move_parts *parts)
 bool parts_put(struct session_moves *moves, unsigned peer, enum move_kind kind, uint64_t id,
     struct bytes whole, uint32_t *sent, size_t *budget)
 {
+    size_t part_max = moves_part_max(moves, peer);
     do {
         size_t size = whole.size - *sent;
-        if (size > MOVE_PART_MAX)
-            size = MOVE_PART_MAX;
+        if (size > part_max)
+            size = part_max;
         if (*budget < size ||
             bus_full(moves->bus, move_bit(peer), MOVE_PART_HEAD + size, BUS_ROOM_PUBLICATION) != 0)
             return false;
@@ -111,6 +118,40 @@ bool parts_put(struct session_moves *moves, unsigned peer, enum move_kind kind, 
         *budget -= size;
     } while (*sent < whole.size);
     return true;
+}
+
+struct move_origin *origin_find(const struct move_origins *origins, unsigned peer, uint64_t incarnation)
+{
+    for (unsigned i = 0; i < origins->count; i++) {
+        struct move_origin *origin = &origins->items[i];
+        if (origin->peer == peer && origin->incarnation == incarnation)
+            return origin;
+    }
+    return NULL;
+}
+
+struct move_origin *origin_get(struct move_origins *origins, unsigned peer, uint64_t incarnation)
+{
+    struct move_origin *origin = origin_find(origins, peer, incarnation);
+    if (origin != NULL)
+        return origin;
+    if (origins->count == origins->capacity) {
+        unsigned capacity = origins->capacity * 2 + 8;
+        struct move_origin *grown = realloc(origins->items, capacity * sizeof *grown);
+        if (grown == NULL)
+            return NULL;
+        origins->items = grown;
+        origins->capacity = capacity;
+    }
+    origin = &origins->items[origins->count++];
+    *origin = (struct move_origin){.peer = peer, .incarnation = incarnation};
+    return origin;
+}
+
+void origins_done(struct move_origins *origins)
+{
+    free(origins->items);
+    *origins = (struct move_origins){0};
 }
 
 static uint64_t identity_hash(const struct publication_meta *meta)
@@ -145,6 +186,82 @@ bool seen_add(struct hash_table *seen, const struct publication_meta *meta)
     if (hash_table_insert(seen, identity_hash(meta), identity) != STATUS_OK)
         free(identity);
     return false;
+}
+
+static struct move_identity *identity_at(const struct hash_slot *slots, size_t mask, size_t at)
+{
+    if (slots == NULL || at > mask || slots[at].value == NULL || slots[at].value == hash_table_moved)
+        return NULL;
+    return slots[at].value;
+}
+
+/* By number over both arrays of the table. */
+static struct move_identity *seen_at(const struct hash_table *seen, size_t at)
+{
+    size_t slots = seen->slots != NULL ? seen->mask + 1 : 0;
+    if (at < slots)
+        return identity_at(seen->slots, seen->mask, at);
+    return identity_at(seen->old, seen->old_mask, at - slots);
+}
+
+static size_t seen_slots(const struct hash_table *seen)
+{
+    return (seen->slots != NULL ? seen->mask + 1 : 0) + (seen->old != NULL ? seen->old_mask + 1 : 0);
+}
+
+static struct publication_meta identity_meta(const struct move_identity *identity)
+{
+    return (struct publication_meta){.origin = identity->origin, .sequence = identity->sequence};
+}
+
+void seen_move(struct hash_table *to, struct hash_table *from)
+{
+    if (to->count == 0) {
+        seen_done(to);
+        *to = *from;
+        *from = (struct hash_table){0};
+        return;
+    }
+    size_t slots = seen_slots(from);
+    for (size_t at = 0; at < slots; at++) {
+        const struct move_identity *identity = seen_at(from, at);
+        if (identity == NULL)
+            continue;
+        struct publication_meta meta = identity_meta(identity);
+        (void)seen_add(to, &meta);
+    }
+    seen_done(from);
+}
+
+size_t seen_write(const struct hash_table *seen, size_t *at, uint8_t *to, size_t size)
+{
+    uint8_t *begin = to;
+    size_t slots = seen_slots(seen);
+    for (; *at < slots && (size_t)(to - begin) + MOVE_IDENTITY <= size; ++*at) {
+        const struct move_identity *identity = seen_at(seen, *at);
+        if (identity == NULL)
+            continue;
+        to = record_write_u64(to, identity->origin.incarnation);
+        to = record_write_u16(to, identity->origin.node);
+        to = record_write_u16(to, identity->origin.slot);
+        to = record_write_u64(to, identity->sequence);
+    }
+    if (*at == slots)
+        *at = 0;
+    return (size_t)(to - begin);
+}
+
+enum status seen_read(struct hash_table *seen, struct record_reader *reader)
+{
+    while (reader->rest.size > 0 && !reader->failed) {
+        struct publication_meta meta = {.origin.incarnation = record_read_u64(reader)};
+        meta.origin.node = record_read_u16(reader);
+        meta.origin.slot = record_read_u16(reader);
+        meta.sequence = record_read_u64(reader);
+        if (!reader->failed)
+            (void)seen_add(seen, &meta);
+    }
+    return reader->failed ? STATUS_PROTOCOL : STATUS_OK;
 }
 
 static void free_slots(struct hash_slot *slots, size_t mask)

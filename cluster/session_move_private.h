@@ -15,16 +15,14 @@
  * BUS_RECORD_MOVE: u8 kind, u64 incarnation that it is meant for, u64 move (the new owner's number of it),
  * then to the old owner: REQUEST     u64 stamp, u8 discard, client identifier IMPORTED GIVEN_UP    u8 discard
  * (ended, or asked elsewhere: before IMPORTED the old owner keeps the session) to the new owner: NOTHING
- *     REDIRECT    u8 peer         (ask that one instead; it may be the new owner itself)
- *     SEE         u8 peer         (that one has an older part)
- *     STATE       u32 size of the whole, u32 position, bytes
- *     FORWARD     as STATE; the whole is u16 note size, note, encoded publication
- *     ORIGIN_END  u8 peer, u64 incarnation of the peer, u64 limit
- *     END
- * BUS_RECORD_MOVE_MARK: u8 kind, u64 incarnation that it is meant for, u64 move, then
- *     MARK_REQUEST  u8 old owner, u64 its incarnation     (new owner to everybody)
- *     MARK          u8 new owner, u64 limit, u8 complete  (to the old owner; again when fragments were under
- * way) PASSED        u64 limit                             (to the new owner)
+ *     REDIRECT    u8 peer, u64 before   (ask that one instead, which may be the new owner itself; 0: as the
+ * stamp) SEE         u8 peer, identities   (that one, or BUS_PEERS_MAX: perhaps somebody, has an older part;
+ * these the client had) STATE       u32 size of the whole, u32 position, bytes FORWARD     as STATE; the
+ * whole is u16 note size, note, encoded publication ORIGIN_END  u8 peer, u64 incarnation of the peer, u64
+ * limit END BUS_RECORD_MOVE_MARK: u8 kind, u64 incarnation that it is meant for, u64 move, then MARK_REQUEST
+ * u8 old owner, u64 its incarnation     (new owner to everybody) MARK          u8 new owner, u64 limit, u8
+ * complete  (to the old owner; again when fragments were under way) PASSED        u64 limit (to the new
+ * owner)
  */
 enum move_kind {
     MOVE_REQUEST = 1,
@@ -44,10 +42,12 @@ enum move_kind {
 
 #define MOVE_HEAD_SIZE 17u
 #define MOVE_PART_HEAD (MOVE_HEAD_SIZE + 8u)
-#define MOVE_PART_MAX  32768u  /* bytes of one part */
-#define MOVE_TURN_MAX  131072u /* bytes of one move before others have theirs */
-#define MOVE_REDIRECTS 8u      /* then the ring of redirects is cut */
-#define MOVE_SEEN_MAX  65536u  /* identities that one late part remembers */
+#define MOVE_PART_MAX  32768u    /* bytes of one part; an eighth of the window if that is less */
+#define MOVE_TURN_MAX  131072u   /* bytes of one move before others have theirs */
+#define MOVE_REDIRECTS 32u       /* then the ring of redirects is cut */
+#define MOVE_SEEN_MAX  65536u    /* identities that one late part remembers */
+#define MOVE_IDENTITY  20u       /* bytes of one on the wire */
+#define MOVE_EXPECT_US 15000000u /* a registrar that stands still has run on or was replaced by then */
 
 /* What comes in parts: a state, then one publication after the other. */
 struct move_parts {
@@ -57,16 +57,34 @@ struct move_parts {
 };
 
 enum move_in_state {
-    IN_QUEUED,   /* another move of the session goes first */
-    IN_ASKED,    /* the previous owner was asked; its state may be on its way */
-    IN_OWN,      /* it is (or may be) on its way out of this very worker: waits for what becomes of that */
-    IN_RECEIVED, /* the state is whole, and waits for room for IMPORTED */
-    IN_MERGING,  /* imported */
+    IN_QUEUED,    /* another move of the session goes first */
+    IN_EXPECTING, /* nobody knows whether there was a previous owner: only notes what the client gets */
+    IN_ASKED,     /* the previous owner was asked; its state may be on its way */
+    IN_OWN,       /* it is (or may be) on its way out of this very worker: waits for what becomes of that */
+    IN_RECEIVED,  /* the state is whole, and waits for room for IMPORTED */
+    IN_MERGING,   /* imported */
 };
 
 struct move_limit {
     uint64_t incarnation;
     uint64_t sequence; /* what the origin published before is the old owner's */
+};
+
+/* One life of a publishing worker, as one move sees it. A worker that starts during the move is one more. */
+struct move_origin {
+    unsigned peer;
+    uint64_t incarnation;
+    uint64_t limit; /* what it published before is the old owner's; 0: not known */
+    uint64_t due;   /* old owner: `popped` + 1 at which all of it was forwarded; 0: not known yet */
+    bool marked;    /* its mark (or its death) is known */
+    bool complete;  /* old owner: nothing more of it will come here; new owner: all of it was forwarded */
+    bool told;      /* old owner: ORIGIN_END was sent */
+};
+
+struct move_origins {
+    struct move_origin *items; /* owned */
+    unsigned count;
+    unsigned capacity;
 };
 
 struct move_held {
@@ -93,16 +111,17 @@ struct session_move_in {
     unsigned redirects;
     uint64_t id;
     uint64_t stamp;
+    uint64_t before; /* of the claims given up on the way, the next is older than this */
     uint64_t deadline_us;
     struct move_parts parts;
     uint64_t previous_incarnation;
-    uint64_t owed;   /* peers that are to get a MARK_REQUEST */
-    uint64_t wanted; /* peers whose PASSED is waited for */
-    uint64_t ended;  /* origins of which everything forwarded is here */
-    struct move_limit limits[BUS_PEERS_MAX];
-    uint64_t highest[BUS_PEERS_MAX]; /* sequence forwarded, by origin's slot: should both it and the old owner
-                                        die */
-    struct list held;                /* struct move_held, in the order in which they came */
+    uint64_t owed;    /* peers that are to get a MARK_REQUEST */
+    uint64_t wanted;  /* peers whose PASSED is waited for */
+    uint64_t settled; /* peers of which nobody will forward anything (any more): the old owner is dead */
+    struct move_origins origins;
+    struct move_limit
+        highest[BUS_PEERS_MAX]; /* forwarded, by origin's slot: should that and the old owner die */
+    struct list held;           /* struct move_held, in the order in which they came */
     size_t held_size;
     struct hash_table seen; /* late: struct move_identity of what came directly or was forwarded */
     uint64_t client_hash;
@@ -125,6 +144,27 @@ struct move_follower {
     uint64_t stamp;
 };
 
+/* Asked for a session that our own claim may bring here first. */
+struct move_early {
+    struct list link;
+    unsigned peer;
+    uint64_t id;
+    uint64_t stamp;
+    uint64_t before;
+    uint16_t client_id_size;
+    uint8_t client_id[];
+};
+
+/* What a new owner asks for. */
+struct move_request {
+    unsigned peer;
+    uint64_t id;
+    uint64_t stamp;
+    uint64_t before;
+    bool discard;
+    struct bytes client_id;
+};
+
 struct session_move_out {
     struct session_moves *moves;
     struct list link;           /* moves->outs */
@@ -137,12 +177,8 @@ struct session_move_out {
     uint64_t stamp;
     struct session_move_writer writer; /* what is being sent: the state, then a publication at a time */
     uint32_t sent;                     /* bytes of it */
-    uint64_t marked; /* origins whose mark is in: what comes from them now is the new owner's */
-    uint64_t told;   /* ORIGIN_END was sent */
-    uint64_t popped; /* deliveries taken from the queue so far */
-    struct move_limit limits[BUS_PEERS_MAX];
-    uint64_t complete;           /* origins of which nothing more will come here */
-    uint64_t due[BUS_PEERS_MAX]; /* `popped` + 1 at which all of the origin was forwarded; 0: not known yet */
+    uint64_t popped;                   /* deliveries taken from the queue so far */
+    struct move_origins origins;
     struct list followers;
     uint64_t client_hash;
     uint16_t client_id_size;
@@ -163,6 +199,7 @@ struct move_mark {
 struct session_moves {
     struct bus *bus;
     struct routes *routes;
+    struct claims *claims;
     const struct session_moves_ops *ops;
     void *context;
     size_t held_max;
@@ -174,7 +211,8 @@ struct session_moves {
     struct list outs;
     struct list work_in;
     struct list work_out;
-    struct list marks; /* owed */
+    struct list marks;   /* owed */
+    struct list earlies; /* struct move_early */
     struct hash_table ins_by_id;
     struct hash_table ins_by_client;
     struct hash_table outs_by_target; /* by new owner and move */
@@ -182,8 +220,6 @@ struct session_moves {
     size_t count;
     struct move_limit heard[BUS_PEERS_MAX]; /* highest sequence that came from each peer */
     uint64_t next_us;                       /* no deadline of a move in is before this */
-    bool discarding; /* take_out was called with discard: what the engine cancels meanwhile is not wanted back
-                      */
 };
 
 #define move_bit(peer) (UINT64_C(1) << (peer))
@@ -208,33 +244,55 @@ uint8_t *moves_begin(
     struct session_moves *moves, unsigned peer, uint8_t *to, enum move_kind kind, uint64_t id);
 void moves_send(struct session_moves *moves, unsigned peer, const uint8_t *body, const uint8_t *end);
 void moves_send_plain(struct session_moves *moves, unsigned peer, enum move_kind kind, uint64_t id);
-void moves_send_peer(
-    struct session_moves *moves, unsigned peer, enum move_kind kind, uint64_t id, unsigned about);
+void moves_send_u8(
+    struct session_moves *moves, unsigned peer, enum move_kind kind, uint64_t id, uint8_t value);
+void moves_send_redirect(
+    struct session_moves *moves, unsigned peer, uint64_t id, unsigned to_ask, uint64_t before);
 
 /* session_move_parts.c */
 uint64_t moves_mix(uint64_t value, uint64_t salt);
 /* Takes in one part. STATUS_OK: the whole is there; STATUS_AGAIN: more to come. */
 enum status parts_add(struct move_parts *parts, struct record_reader *reader, size_t max) CHECK_RESULT;
 void parts_done(struct move_parts *parts);
+size_t moves_part_max(const struct session_moves *moves, unsigned peer);
 /* Puts as much of `whole` behind *sent as there is room for; true when all of it is in the lane. */
 bool parts_put(struct session_moves *moves, unsigned peer, enum move_kind kind, uint64_t id,
     struct bytes whole, uint32_t *sent, size_t *budget);
+struct move_origin *origin_find(const struct move_origins *origins, unsigned peer, uint64_t incarnation);
+/* Finds or adds; NULL: out of memory. */
+struct move_origin *origin_get(struct move_origins *origins, unsigned peer, uint64_t incarnation);
+void origins_done(struct move_origins *origins);
 /* Late parts: true if this identity was there; it is from now on. */
 bool seen_add(struct hash_table *seen, const struct publication_meta *meta);
 bool seen_has(const struct hash_table *seen, const struct publication_meta *meta);
+/* Everything of `from` is in `to` afterwards, and `from` is empty. */
+void seen_move(struct hash_table *to, struct hash_table *from);
+/* Encodes from *at on (0: the first) as many as fit; the size; *at is 0 after the last. */
+size_t seen_write(const struct hash_table *seen, size_t *at, uint8_t *to, size_t size);
+/* Adds what was encoded. */
+enum status seen_read(struct hash_table *seen, struct record_reader *reader);
 void seen_done(struct hash_table *seen);
 
 /* session_move_in.c */
 struct session_move_in *in_find(struct session_moves *moves, uint64_t id);
 struct session_move_in *in_find_client(struct session_moves *moves, struct bytes client_id, uint64_t hash);
+struct session_move_in *in_find_session(
+    struct session_moves *moves, struct bytes client_id, uint64_t hash, const void *session);
 void in_on_nothing(struct session_move_in *in);
-void in_on_redirect(struct session_move_in *in, unsigned peer);
-void in_on_see(struct session_move_in *in, unsigned peer);
+void in_on_redirect(struct session_move_in *in, unsigned peer, uint64_t before);
+enum status in_on_see(struct session_move_in *in, struct record_reader *reader);
+/* A parked session looks for who takes it: true if there is one here that will. */
+bool in_will_take(struct session_moves *moves, struct bytes client_id, uint64_t hash);
 enum status in_on_state(struct session_move_in *in, struct record_reader *reader);
 enum status in_on_forward(struct session_move_in *in, struct record_reader *reader);
 void in_on_origin_end(struct session_move_in *in, unsigned peer, const struct move_limit *limit);
 void in_on_end(struct session_move_in *in);
 void in_on_passed(struct session_move_in *in, unsigned peer, const struct move_limit *limit);
+/* All that the old owner had of this origin was forwarded. */
+bool in_origin_ended(const struct session_move_in *in, unsigned peer, uint64_t incarnation);
+enum session_move_verdict in_verdict(
+    struct session_move_in *in, unsigned peer, const struct publication_meta *meta);
+void in_peer_started(struct session_moves *moves, unsigned peer);
 void in_peer_died(struct session_moves *moves, unsigned peer);
 void in_tick(struct session_moves *moves, uint64_t now_us);
 void in_work(struct session_moves *moves);
@@ -247,16 +305,20 @@ void in_free(struct session_move_in *in);
 /* session_move_out.c */
 struct session_move_out *out_find(struct session_moves *moves, unsigned peer, uint64_t id);
 struct session_move_out *out_find_client(struct session_moves *moves, struct bytes client_id, uint64_t hash);
-void out_on_request(struct session_moves *moves, unsigned peer, uint64_t id, uint64_t stamp, bool discard,
-    struct bytes client_id);
+void out_on_request(struct session_moves *moves, const struct move_request *request);
 void out_on_imported(struct session_move_out *out);
 void out_on_given_up(struct session_move_out *out, bool discard);
+void out_on_given_up_early(struct session_moves *moves, unsigned peer, uint64_t id);
 void out_on_mark(struct session_move_out *out, unsigned peer, const struct move_limit *limit, bool complete);
 /* True if this is the new owner's to deliver. */
 bool out_is_after(const struct session_move_out *out, unsigned peer, const struct publication_meta *meta);
+void out_peer_started(struct session_moves *moves, unsigned peer);
 void out_peer_died(struct session_moves *moves, unsigned peer);
 void out_work(struct session_moves *moves);
 void out_wake(struct session_move_out *out);
+/* Those who came before our own claim was answered. */
+void out_earlies(struct session_moves *moves);
+void out_module_done(struct session_moves *moves);
 /* One of our own moves in waits for what becomes of it; false: it has gone for good. */
 bool out_follow(struct session_move_out *out, struct session_move_in *in);
 void out_free(struct session_move_out *out);
