@@ -388,6 +388,9 @@ static void fetch(struct connecting *connecting, unsigned previous)
     session->move_in = session_move_in(worker->moves, session, connecting->client_id, claim->stamp, previous,
         claim->begun_us + (uint64_t)worker->config->session.claim_timeout_ms * 1000, false, NULL);
     session->arriving = session->move_in != NULL;
+    if (!session->arriving && claim->outcome == CLAIM_UNANSWERED) /* who had it may turn up late */
+        session->move_in = session_move_in(
+            worker->moves, session, connecting->client_id, claim->stamp, BUS_PEERS_MAX, 0, true, NULL);
     if (!session->arriving)
         finish(connecting);
 }
@@ -499,16 +502,15 @@ bool connect_late(void *context, struct bytes client_id, uint64_t stamp, unsigne
 {
     struct worker *worker = context;
     struct session *session = session_find(worker, client_id);
-    if (session == NULL || session->stamp > stamp)
+    if (session == NULL)
         return false;
-    session->stamp = stamp;
+    if (session->stamp < stamp)
+        session->stamp = stamp;
     if (previous < BUS_PEERS_MAX && previous != bus_self(worker->bus) && session->began_clean) {
-        session_move_discard(worker->moves, client_id, stamp, previous);
+        session_move_discard(worker->moves, client_id, session->stamp, previous);
     } else if (previous < BUS_PEERS_MAX && previous != bus_self(worker->bus)) {
-        struct session_move_in *move =
-            session_move_in(worker->moves, session, client_id, stamp, previous, 0, true, session->move_in);
-        if (session->move_in == NULL)
-            session->move_in = move;
+        session->move_in = session_move_in(
+            worker->moves, session, client_id, session->stamp, previous, 0, true, session->move_in);
     }
     return true;
 }

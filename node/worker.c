@@ -385,6 +385,7 @@ static enum status open_agreement(struct worker *worker)
         return status;
     struct session_moves_settings moves = {.bus = worker->bus,
         .routes = worker->routes,
+        .claims = worker->claims,
         .ops = &session_transfer_ops,
         .context = worker,
         .held_max = config->mqtt.max_queued_bytes,
