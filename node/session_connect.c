@@ -460,8 +460,12 @@ static void claim_settled(struct connecting *connecting)
     connecting->session_present = session != NULL;
     if (session != NULL)
         attach(connecting, session);
-    if (!connecting->session->arriving) /* else connect_moved() goes on */
+    if (connecting->session->arriving)
+        return; /* connect_moved() goes on */
+    if (connecting->session->move_in != NULL)
         finish_when_routed(connecting);
+    else
+        finish(connecting);
 }
 
 static void on_claim_answered(struct claim *claim)

@@ -289,7 +289,7 @@ void books_arrived(struct books *books, uint32_t subscriber, struct bytes topic,
     struct publication_record *record = &books->publishers[publisher].records[sequence];
     struct mark *mark = mark_of(books, record, subscriber);
     struct subscriber *own = &books->subscribers[subscriber];
-    if (mark == NULL || own->life == 0) {
+    if (mark == NULL) {
         complain(books, VIOLATION_STRAY, subscriber, publisher, sequence, (int)record->destination, now_us);
         return;
     }
@@ -356,7 +356,9 @@ static void close_pair(struct books *books, uint32_t publisher, uint32_t sequenc
         .sequence = sequence,
         .detail = record->qos,
         .at_us = record->sent_us,
-        .more_us = record->accepted_us};
+        .accepted_us = record->accepted_us,
+        .size = record->payload_size,
+        .destination = record->destination};
     books_violation(books, &violation);
 }
 

@@ -35,8 +35,10 @@ struct violation {
     enum violation_kind kind;
     uint32_t subscriber, publisher, sequence;
     int detail;
-    uint64_t at_us;   /* when it was sent, or seen */
-    uint64_t more_us; /* when it was acknowledged, or 0 */
+    uint64_t at_us;       /* when it was sent, or seen */
+    uint64_t accepted_us; /* or 0 */
+    uint32_t size;        /* of the payload, or 0 */
+    uint32_t destination;
 };
 
 struct books;

@@ -25,10 +25,11 @@ static json_t *first_of(const struct books *books)
     json_t *list = json_array();
     for (uint32_t i = 0; i < count; i++)
         json_array_append_new(
-            list, json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:I}", "kind", violation_text(first[i].kind),
-                      "subscriber", (int)first[i].subscriber, "publisher", (int)first[i].publisher,
-                      "sequence", (int)first[i].sequence, "detail", first[i].detail, "at_us",
-                      (json_int_t)first[i].at_us, "accepted_us", (json_int_t)first[i].more_us));
+            list, json_pack("{s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:i, s:i}", "kind",
+                      violation_text(first[i].kind), "subscriber", (int)first[i].subscriber, "publisher",
+                      (int)first[i].publisher, "sequence", (int)first[i].sequence, "detail", first[i].detail,
+                      "at_us", (json_int_t)first[i].at_us, "accepted_us", (json_int_t)first[i].accepted_us,
+                      "size", (int)first[i].size, "destination", (int)first[i].destination));
     return list;
 }
 
@@ -38,9 +39,10 @@ static json_t *losses_of(const struct scenario *scenario)
     for (uint32_t i = 0; i < scenario->loss_count; i++) {
         const struct loss *loss = &scenario->losses[i];
         json_array_append_new(
-            list, json_pack("{s:I, s:i, s:i, s:i, s:i, s:s, s:b}", "at_us", (json_int_t)loss->at_us, "client",
-                      (int)loss->client, "connection", (int)loss->connection, "port", (int)loss->port,
-                      "reason", loss->reason, "why", loss->why, "connected", loss->connected));
+            list, json_pack("{s:I, s:I, s:i, s:i, s:i, s:i, s:s, s:b}", "at_us", (json_int_t)loss->at_us,
+                      "opened_us", (json_int_t)loss->opened_us, "client", (int)loss->client, "connection",
+                      (int)loss->connection, "port", (int)loss->port, "reason", loss->reason, "why",
+                      loss->why, "connected", loss->connected));
     }
     return list;
 }

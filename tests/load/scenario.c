@@ -175,6 +175,7 @@ static void on_lost(struct client *client, const char *why, int reason)
             abort();
     }
     scenario->losses[scenario->loss_count++] = (struct loss){.at_us = now_us,
+        .opened_us = client->opened_us,
         .client = client->number,
         .connection = client->connection,
         .port = client->port,
@@ -361,8 +362,9 @@ static void settle_phase(struct scenario *scenario)
     uint64_t end_us = load_now_us() + (uint64_t)scenario->options.patience * 1000000;
     uint64_t look_us = 0;
     scenario->last_arrival_us = load_now_us();
-    for (uint64_t now_us = load_now_us(); now_us < end_us; now_us = load_now_us()) {
+    for (uint64_t now_us = 0; now_us < end_us;) {
         turn(scenario);
+        now_us = load_now_us();
         if (!everybody(scenario, true)) {
             scenario->last_arrival_us = now_us;
             continue;

@@ -21,7 +21,7 @@ struct member {
 };
 
 struct loss { /* a connection that ended against our will */
-    uint64_t at_us;
+    uint64_t at_us, opened_us;
     uint32_t client, connection;
     uint16_t port;
     int reason;
