@@ -121,7 +121,8 @@ static bool send_publish(
         plain = false;
     }
     if (request->view->meta.expires_ms != 0) {
-        if (!expiry_left(&request->view->meta, &publish.message_expiry_s)) {
+        /* What the client may have got already is completed, expired or not [MQTT-4.3.3-7]: 0 s left then. */
+        if (!expiry_left(&request->view->meta, &publish.message_expiry_s) && !dup) {
             counters->dropped_expired++;
             return false;
         }
