@@ -201,7 +201,7 @@ class Sessions(Case):
     def test_connack_comes_first_and_once(self, count):
         broker = self.broker(count)
         sender = broker.client("s")
-        sender.publish("t/kept", b"", 1, retain=True)
+        sender.publish("t/kept", b"x", 1, retain=True)
         for version in (4, 5):
             props = LASTING if version == 5 else None
             first = broker.client("c", version, clean=False, props=props, slot=0)
