@@ -363,6 +363,13 @@ static void read_failed(struct connection *connection, enum status status)
         char text[512];
         tls_failure_line(&failure, text, sizeof text);
         log_info("%s: connection lost: %s", connection_peer(connection), text);
+    } else if (connection->state == CONNECTION_ACTIVE && connection->session != NULL)
+        log_info("%s: client %.*s has gone without DISCONNECT", connection_peer(connection),
+            (int)connection->session->client_id_size, connection->session->client_id);
+    if (status == STATUS_PROTOCOL && connection->state < CONNECTION_DRAINING) {
+        leave(connection, true);
+        drain(connection); /* the alert that says why goes out first */
+        return;
     }
     connection_drop(connection);
 }

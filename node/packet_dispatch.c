@@ -117,7 +117,8 @@ static bool on_disconnect(struct connection *connection, uint8_t flags, struct b
         }
         session_set_expiry(session, expiry_s);
     }
-    log_debug("%s: DISCONNECT 0x%02x", connection_peer(connection), (unsigned)disconnect.reason);
+    log_info("%s: client %.*s disconnected (0x%02x)", connection_peer(connection),
+        (int)session->client_id_size, session->client_id, (unsigned)disconnect.reason);
     connection_goodbye(connection, disconnect.reason != MQTT_SUCCESS);
     return false;
 }
