@@ -112,7 +112,7 @@ static void on_turn(void *context)
     worker->counters->loop_turns++;
     worker->counters->log_dropped = log_dropped();
     if (more_retained) /* what waits for a slow client is looked at when something happens */
-        event_active(worker->tick_event, EV_TIMEOUT, 0);
+        event_active(worker->again_event, EV_TIMEOUT, 0);
     if (worker->stopping && list_empty(&worker->connections))
         child_end(worker->child);
     worker->awake = false;
@@ -135,6 +135,15 @@ static void trim(struct worker *worker)
     while (worker->buffer_count > 0)
         free(worker->buffers[--worker->buffer_count]);
     malloc_trim(0);
+}
+
+/* There is more to do in the next turn, which begins at once. (Not the tick's event: activating a timer that
+ * persists puts off its next time.) */
+static void on_again(evutil_socket_t fd, short events, void *argument)
+{
+    (void)fd;
+    (void)events;
+    worker_wake(argument);
 }
 
 static void on_poll(evutil_socket_t fd, short events, void *argument)
@@ -424,7 +433,8 @@ static enum status open_timers(struct worker *worker)
     timer_wheel_init(&worker->wheel, TICK_US, worker->now_us);
     worker->tick_event = event_new(worker->base, -1, EV_PERSIST, on_tick, worker);
     worker->poll_event = event_new(worker->base, -1, 0, on_poll, worker);
-    if (worker->tick_event == NULL || worker->poll_event == NULL)
+    worker->again_event = event_new(worker->base, -1, 0, on_again, worker);
+    if (worker->tick_event == NULL || worker->poll_event == NULL || worker->again_event == NULL)
         return STATUS_NO_MEMORY;
     struct timeval tick = {0, TICK_US};
     event_add(worker->tick_event, &tick);
@@ -462,6 +472,8 @@ static void worker_done(struct worker *worker)
         event_free(worker->tick_event);
     if (worker->poll_event != NULL)
         event_free(worker->poll_event);
+    if (worker->again_event != NULL)
+        event_free(worker->again_event);
 }
 
 int worker_main(struct child *child)

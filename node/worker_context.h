@@ -106,7 +106,8 @@ struct worker {
     struct event *tick_event;
     struct event *poll_event; /* short one, while a lane is full */
     bool poll_armed;
-    uint8_t *scratch; /* WORKER_SCRATCH_SIZE: reads */
+    struct event *again_event; /* ends the wait at once: more retained messages are due */
+    uint8_t *scratch;          /* WORKER_SCRATCH_SIZE: reads */
     struct transport_scratch *transport_scratch;
     uint8_t *buffers[WORKER_BUFFERS_MAX];
     uint32_t buffer_count;

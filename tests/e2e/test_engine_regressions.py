@@ -109,6 +109,22 @@ class Windows(Case):
 
 @only_shoal
 class Retained(Case):
+    @cost(6)
+    def test_much_retained_work_does_not_stop_the_clock(self):
+        """Each turn of the walks once put off the next tick by its whole length."""
+        broker = self.broker(1)
+        sender = broker.client("s")
+        for number in range(3000):
+            sender.publish("r/%d" % number, b"x", 0, retain=True)
+        sender.ping()
+        client = broker.client("c")
+        client.subscribe([("r/%d" % number, 0) for number in range(3000)])
+        client.wait_messages(3000)
+        begin = time.monotonic()
+        late = broker.client("late", keep_alive=1)
+        late.expect_closed(8)
+        self.assertLess(time.monotonic() - begin, 2.0 * PATIENCE)
+
     @workers(2, 4)
     def test_retained_messages_come_to_a_session_that_has_just_moved(self, count):
         broker = self.broker(count)
