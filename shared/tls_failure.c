@@ -73,6 +73,11 @@ static const struct {
         "the client's settings; its own log says more"},
     [TLS_FAILURE_PROTOCOL] = {"protocol", "what the client sent breaks TLS",
         "a broken client, a scanner, or something in between that changes the bytes"},
+    [TLS_FAILURE_UPGRADE] = {"upgrade", "the WebSocket opening request was refused",
+        "a browser, a health check or a scanner, or a client that is set up with another path or without "
+        "WebSocket"},
+    [TLS_FAILURE_WEBSOCKET] = {"websocket", "what the client sent breaks WebSocket",
+        "a broken client, or something in between that changes the bytes"},
     [TLS_FAILURE_SYSTEM] = {"system", "the connection broke", "the network, or a client that was ended"},
 };
 

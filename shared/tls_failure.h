@@ -1,7 +1,7 @@
 /*
- * Why a TLS connection failed, in words for the operator: a cause (one counter each), a line that says what
- * happened, and what usually causes it. Reads OpenSSL's error queue and verification result, or the first
- * bytes that a client sent. Any process; pure.
+ * Why a connection failed below MQTT (TLS, WebSocket, socket), in words for the operator: a cause (one
+ * counter each), a line that says what happened, and what usually causes it. Reads OpenSSL's error queue and
+ * verification result, or the first bytes that a client sent. Any process; pure.
  */
 #ifndef SHARED_TLS_FAILURE_H
 #define SHARED_TLS_FAILURE_H
@@ -33,6 +33,8 @@ enum tls_failure_cause {
     TLS_FAILURE_CLIENT_REJECTS_EXPIRED,     /* alert: our certificate has expired, by the client's clock */
     TLS_FAILURE_CLIENT_ALERT,               /* any other alert of the client */
     TLS_FAILURE_PROTOCOL,                   /* anything else that breaks TLS */
+    TLS_FAILURE_UPGRADE,                    /* no opening request of WebSocket, or one that is refused */
+    TLS_FAILURE_WEBSOCKET,                  /* frames that break WebSocket's rules or a limit */
     TLS_FAILURE_SYSTEM,                     /* socket error, out of memory */
     TLS_FAILURE_CAUSES,
 };

@@ -1,10 +1,11 @@
 /*
- * What plain and TLS connections have in common, and the plain one. Workers. The plain one keeps nothing: it
+ * What all connections have in common, and the plain one. Workers. The plain one keeps nothing: it
  * takes just what the kernel takes, so that it never has bytes left over.
  */
 #include "shared/transport.h"
 
 #include "shared/transport_tls.h"
+#include "shared/transport_websocket.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -62,12 +63,26 @@ static enum status plain_nothing(struct transport *transport)
     return STATUS_OK;
 }
 
+void transport_socket_failure(const struct transport *transport, struct tls_failure *ret_failure)
+{
+    tls_failure_set(ret_failure, TLS_FAILURE_SYSTEM, "%s", strerror(transport->error));
+}
+
+static void plain_failure(const struct transport *transport, struct tls_failure *ret_failure)
+{
+    if (transport->error != 0)
+        transport_socket_failure(transport, ret_failure);
+    else
+        tls_failure_set(ret_failure, TLS_FAILURE_NONE, "%s", "");
+}
+
 static const struct transport_ops plain_ops = {
     .handshake = plain_handshake,
     .read = plain_read,
     .writev = plain_writev,
     .flush = plain_nothing,
     .say_goodbye = plain_nothing,
+    .failure = plain_failure,
 };
 
 void transport_init_plain(struct transport *transport, int fd)
@@ -85,6 +100,8 @@ enum status transport_socket_status(struct transport *transport)
 
 void transport_done(struct transport *transport)
 {
+    if (transport->websocket != NULL)
+        transport_websocket_done(transport);
     transport_tls_done(transport);
     if (transport->fd >= 0)
         close(transport->fd);
@@ -143,8 +160,10 @@ enum status transport_drain(struct transport *transport)
 
 void transport_failure(const struct transport *transport, struct tls_failure *ret_failure)
 {
-    if (transport->error != 0)
-        tls_failure_set(ret_failure, TLS_FAILURE_SYSTEM, "%s", strerror(transport->error));
-    else
-        transport_tls_failure(transport, ret_failure);
+    transport->ops->failure(transport, ret_failure);
+}
+
+bool transport_has_handshake(const struct transport *transport)
+{
+    return transport->ops != &plain_ops;
 }

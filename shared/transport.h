@@ -1,8 +1,9 @@
 /*
- * The bytes of one client connection: plain TCP or TLS behind one table of operations. A worker's loop calls
- * it; it never waits, never logs, and knows no MQTT. Under load each call costs at most one recv() or one
- * send() and allocates nothing: TLS reads and writes its ciphertext through buffers that all connections of
- * the worker share (struct transport_scratch) and in which nothing stays between two calls.
+ * The bytes of one client connection: a plain socket or TLS, and WebSocket over either
+ * (transport_websocket.h), behind one table of operations. A worker's loop calls it; it never waits, never
+ * logs, and knows no MQTT. Under load each call costs at most one recv() or one send() and allocates nothing:
+ * TLS reads and writes its ciphertext through buffers that all connections of the worker share (struct
+ * transport_scratch) and in which nothing stays between two calls.
  *
  * The life of a connection:
  *   transport_init_* → transport_handshake until STATUS_OK → (transport_peer_* …) → transport_settle
@@ -37,24 +38,29 @@ void transport_scratch_free(struct transport_scratch **scratch);
 
 struct transport_ops;
 struct transport_rest;
+struct transport_websocket;
 
 /* Embedded in a connection; private but for `fd`. */
 struct transport {
     const struct transport_ops *ops;
-    struct transport_scratch *scratch; /* borrowed; NULL when plain */
-    SSL *ssl;                          /* owned; NULL when plain */
-    struct transport_rest *output;     /* owned: ciphertext that the kernel did not take, or NULL */
-    struct transport_rest *input;      /* owned: ciphertext received before it could be used, or NULL */
-    int fd;                            /* owned */
-    uint16_t error;                    /* errno of the last failed system call */
-    uint8_t state;                     /* of transport_tls.c */
-    uint8_t cause;                     /* enum tls_failure_cause of what ended it */
+    struct transport_scratch *scratch;     /* borrowed; NULL when plain */
+    SSL *ssl;                              /* owned; NULL when plain */
+    struct transport_rest *output;         /* owned: ciphertext that the kernel did not take, or NULL */
+    struct transport_rest *input;          /* owned: ciphertext received before it could be used, or NULL */
+    struct transport_websocket *websocket; /* owned: the layer on top, or NULL */
+    int fd;                                /* owned */
+    uint16_t error;                        /* errno of the last failed system call */
+    uint8_t state;                         /* of transport_tls.c */
+    uint8_t cause;                         /* enum tls_failure_cause of what ended it */
 };
 
 /* Both take the non-blocking, connected socket `fd` (on failure it stays the caller's). */
 void transport_init_plain(struct transport *transport, int fd);
 enum status transport_init_tls(
     struct transport *transport, int fd, SSL_CTX *context, struct transport_scratch *scratch) CHECK_RESULT;
+
+/* False: transport_handshake() would be done at once. */
+bool transport_has_handshake(const struct transport *transport);
 
 /* Frees all and closes the socket. Sends nothing. */
 void transport_done(struct transport *transport);
@@ -104,10 +110,13 @@ enum status transport_write(
 enum status transport_writev(
     struct transport *transport, const struct iovec *pieces, int count, size_t *ret_taken) CHECK_RESULT;
 
-/* True while bytes that were taken have not reached the kernel: call transport_flush when it is writable. */
+/* True while bytes that were taken, or the transport's own, have not reached the kernel: call transport_flush
+   when it is writable. */
+bool transport_websocket_wants_write(const struct transport *transport);
 static inline bool transport_wants_write(const struct transport *transport)
 {
-    return transport->output != NULL;
+    return transport->output != NULL ||
+           (transport->websocket != NULL && transport_websocket_wants_write(transport));
 }
 /* STATUS_OK: nothing is left. STATUS_AGAIN: not all was taken by the kernel. */
 enum status transport_flush(struct transport *transport) CHECK_RESULT;

@@ -133,8 +133,7 @@ void transport_bio_begin(struct transport *transport, size_t in_limit)
     }
 }
 
-/* Copies bytes to the end of a block, which is made or grown. */
-static enum status keep(struct transport_rest **block, const uint8_t *from, size_t size)
+enum status transport_rest_keep(struct transport_rest **block, const uint8_t *from, size_t size)
 {
     struct transport_rest *old = *block;
     size_t start = old ? old->start : 0;
@@ -159,7 +158,8 @@ enum status transport_bio_end(struct transport_scratch *scratch)
     assert(scratch->out_size == 0);
     if (scratch->in_start == scratch->in_size)
         return STATUS_OK;
-    return keep(&transport->input, scratch->in + scratch->in_start, scratch->in_size - scratch->in_start);
+    return transport_rest_keep(
+        &transport->input, scratch->in + scratch->in_start, scratch->in_size - scratch->in_start);
 }
 
 /* What the kernel takes now: *ret_sent, 0 if it takes nothing. */
@@ -215,6 +215,6 @@ enum status transport_bio_send(struct transport_scratch *scratch)
     const struct transport_rest *kept = transport->output;
     if (kept && kept->size - kept->start + size - sent > TRANSPORT_KEPT_MAX)
         return STATUS_LIMIT;
-    status = keep(&transport->output, scratch->out + sent, size - sent);
+    status = transport_rest_keep(&transport->output, scratch->out + sent, size - sent);
     return status == STATUS_OK ? STATUS_AGAIN : status;
 }

@@ -21,12 +21,15 @@
 /* Five records for one send(). */
 #define TRANSPORT_OUT_SIZE (5 * (TRANSPORT_RECORD_SIZE + TRANSPORT_RECORD_OVERHEAD))
 
-/* Ciphertext kept for one connection, in its own block. */
+/* Bytes kept for one connection (ciphertext, mostly), in their own block. */
 struct transport_rest {
     size_t start; /* bytes of data that are done with */
     size_t size;  /* bytes of data, those included */
     uint8_t data[];
 };
+
+/* Copies bytes to the end of a block, which is made or grown. STATUS_NO_MEMORY. */
+enum status transport_rest_keep(struct transport_rest **block, const uint8_t *from, size_t size) CHECK_RESULT;
 
 /* What replaces a connection's session and context after its handshake: see transport_settle.c. */
 struct transport_settled {

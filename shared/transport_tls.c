@@ -31,7 +31,7 @@ _Static_assert(TRANSPORT_READ_BEST >= TRANSPORT_IN_SIZE + READ_MARGIN, "a full r
 /* One recv() of a handshake: what came with its end must fit the first read. */
 #define HANDSHAKE_IN_LIMIT ((size_t)16384)
 _Static_assert(TRANSPORT_READ_MIN > HANDSHAKE_IN_LIMIT + READ_MARGIN, "what a handshake leaves fits");
-_Static_assert(sizeof(struct transport) <= 48, "embedded in every connection");
+_Static_assert(sizeof(struct transport) <= 56, "embedded in every connection");
 
 static enum status break_off(struct transport *transport, enum status status)
 {
@@ -276,12 +276,21 @@ static enum status tls_say_goodbye(struct transport *transport)
     return tls_flush(transport);
 }
 
+static void tls_failure(const struct transport *transport, struct tls_failure *ret_failure)
+{
+    if (transport->error != 0)
+        transport_socket_failure(transport, ret_failure);
+    else
+        *ret_failure = transport->scratch->failure;
+}
+
 static const struct transport_ops tls_ops = {
     .handshake = tls_handshake,
     .read = tls_read,
     .writev = tls_writev,
     .flush = tls_flush,
     .say_goodbye = tls_say_goodbye,
+    .failure = tls_failure,
 };
 
 enum status transport_init_tls(
@@ -307,14 +316,6 @@ void transport_tls_done(struct transport *transport)
     SSL_free(transport->ssl);
     free(transport->input);
     free(transport->output);
-}
-
-void transport_tls_failure(const struct transport *transport, struct tls_failure *ret_failure)
-{
-    if (transport->scratch)
-        *ret_failure = transport->scratch->failure;
-    else
-        tls_failure_set(ret_failure, TLS_FAILURE_NONE, "%s", "");
 }
 
 bool transport_resumed(const struct transport *transport)

@@ -1,4 +1,5 @@
-/* Between transport.c and transport_tls.c: the table of operations. Nobody else includes this. */
+/* Between the layers of a transport (plain, TLS, WebSocket): the table of operations. Nobody else includes
+ * this. */
 #ifndef SHARED_TRANSPORT_TLS_H
 #define SHARED_TRANSPORT_TLS_H
 
@@ -12,13 +13,16 @@ struct transport_ops { /* contracts as the functions of transport.h that call th
     enum status (*flush)(struct transport *transport);
     /* The last bytes before shutdown(SHUT_WR). STATUS_AGAIN: not yet all in the kernel. */
     enum status (*say_goodbye)(struct transport *transport);
+    void (*failure)(const struct transport *transport, struct tls_failure *ret_failure);
 };
 
 /* After a failed system call: STATUS_AGAIN if it would have waited, else STATUS_SYSTEM with errno kept. */
 enum status transport_socket_status(struct transport *transport) CHECK_RESULT;
 
-/* Both accept a plain transport. */
+/* errno's text. Only after a failed system call. */
+void transport_socket_failure(const struct transport *transport, struct tls_failure *ret_failure);
+
+/* Accepts a plain transport. */
 void transport_tls_done(struct transport *transport);
-void transport_tls_failure(const struct transport *transport, struct tls_failure *ret_failure);
 
 #endif
