@@ -279,11 +279,25 @@ static enum status take_secrets(struct child *child, int fd)
     return STATUS_OK;
 }
 
+static enum status take_access(struct child *child, int fd)
+{
+    size_t size;
+    enum status status = map_block(fd, &child->private->access, &size);
+    if (status != STATUS_OK || size == 0)
+        return status;
+    child->access = bytes_of(child->private->access, size);
+    madvise(child->private->access, size, MADV_DONTDUMP);
+    return STATUS_OK;
+}
+
 void child_forget_secrets(struct child *child)
 {
     unmap_block(child->private->secrets, child->secrets.size);
     child->private->secrets = NULL;
     child->secrets = BYTES_NONE;
+    unmap_block(child->private->access, child->access.size);
+    child->private->access = NULL;
+    child->access = BYTES_NONE;
 }
 
 static enum status map_counters(struct child *child, int fd)
@@ -324,6 +338,8 @@ static struct step start(struct child *child, struct control_message *message)
     log_configure(CHILD_FD_LOG, child->config->log.level, child->config->log.format, child->private->title);
     if ((status = take_secrets(child, message->descriptors[START_FD_SECRETS])) != STATUS_OK)
         return (struct step){"map the key material", status};
+    if ((status = take_access(child, message->descriptors[START_FD_ACCESS])) != STATUS_OK)
+        return (struct step){"map the access files", status};
     if ((status = map_counters(child, message->descriptors[START_FD_COUNTERS])) != STATUS_OK)
         return (struct step){"map the counters", status};
     if ((status = child_loop_open(child)) != STATUS_OK)

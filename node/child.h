@@ -82,6 +82,7 @@ struct child {
     const struct config *config; /* owned by the child module */
     struct bytes secrets; /* what tls_material_serialize() made; read-only, locked, never dumped; gone after
                              child_forget_secrets() */
+    struct bytes access;  /* what access_files_load() made; read-only, never dumped; gone as well then */
     struct event_base *base; /* owned by the child module */
 
     void *counters_base;       /* all pages: counters_sum(counters_base, counters_pages, …) */
@@ -114,7 +115,7 @@ void child_run(struct child *child);
 /* Ends the event loop after the current turn. */
 void child_end(struct child *child);
 
-/* Unmaps the key material; call when the TLS contexts are made. */
+/* Unmaps key material and access files; call when the TLS contexts are made and the files are parsed. */
 void child_forget_secrets(struct child *child);
 
 #endif

@@ -21,6 +21,7 @@ enum start_descriptor {
     START_FD_LOCK, /* file in run_dir, locked by the master: kept open, so that a next master waits for us */
     START_FD_CONFIG,   /* sealed memfd: config_to_json(), without passwords */
     START_FD_SECRETS,  /* sealed memfd: tls_material_serialize(); empty without TLS listeners */
+    START_FD_ACCESS,   /* sealed memfd: access_files_load() */
     START_FD_COUNTERS, /* memfd of counters.h */
     START_FD_COUNT,
 };

@@ -23,6 +23,7 @@ struct child_private {
     unsigned listeners;
     int lock;                    /* held open, see START_FD_LOCK */
     void *secrets;               /* mapping of struct child.secrets */
+    void *access;                /* mapping of struct child.access */
     struct config *config;       /* owned; the role sees it as const */
     uint64_t log_dropped_before; /* of the slot's earlier processes */
     bool ended;                  /* child_end() was called */

@@ -29,6 +29,8 @@ static const struct {
     [CONNECTION_HANDSHAKE] = {"handshake",
         TO(CONNECTION_WAITING) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
     [CONNECTION_WAITING] = {"waiting for CONNECT",
+        TO(CONNECTION_AUTHORIZING) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
+    [CONNECTION_AUTHORIZING] = {"finding out who it is",
         TO(CONNECTION_CLAIMING) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
     [CONNECTION_CLAIMING] = {"claiming its session",
         TO(CONNECTION_ACTIVE) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
@@ -51,6 +53,7 @@ static uint64_t state_timeout_ms(const struct connection *connection, enum conne
     case CONNECTION_HANDSHAKE:
         return listener->tls.handshake_timeout_ms;
     case CONNECTION_WAITING:
+    case CONNECTION_AUTHORIZING:
         return listener->connect_timeout_ms;
     case CONNECTION_DRAINING:
         return TRANSPORT_LINGER_MS;
@@ -91,15 +94,19 @@ static void watch(struct connection *connection)
     /* What waits for the end of the turn needs no event: most of it goes out in one write then. */
     bool writing = !ended && list_empty(&connection->dirty) &&
                    (connection->output.waiting > 0 || transport_wants_write(&connection->transport));
-    if (reading == connection->reading && writing == connection->writing)
+    bool listening = connection->state == CONNECTION_AUTHORIZING && !connection->half_closed;
+    if (reading == connection->reading && writing == connection->writing &&
+        listening == connection->listening)
         return;
-    if (connection->reading || connection->writing)
+    if (connection->reading || connection->writing || connection->listening)
         event_del(&connection->event);
     connection->reading = reading;
     connection->writing = writing;
-    if (!reading && !writing)
+    connection->listening = listening;
+    if (!reading && !writing && !listening)
         return;
-    short what = (short)((reading ? EV_READ : 0) | (writing ? EV_WRITE : 0) | EV_PERSIST);
+    short what = (short)((reading ? EV_READ : 0) | (writing ? EV_WRITE : 0) | (listening ? EV_CLOSED : 0) |
+                         EV_PERSIST);
     event_assign(&connection->event, connection->worker->base, connection->transport.fd, what,
         on_socket_event, connection);
     event_add(&connection->event, NULL);
@@ -472,6 +479,20 @@ static void on_handshake(struct connection *connection)
         watch(connection);
 }
 
+/* A client that waits for its password to be checked has closed its side. With nothing left to read of it, it
+   has gone, and the check is spared. */
+static void on_client_closed(struct connection *connection)
+{
+    uint8_t byte;
+    ssize_t left = recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (left > 0 || connection->input_size > 0) {
+        connection->half_closed = true;
+        watch(connection);
+    } else {
+        connection_drop(connection);
+    }
+}
+
 static void on_socket_event(evutil_socket_t fd, short events, void *argument)
 {
     (void)fd;
@@ -487,8 +508,14 @@ static void on_socket_event(evutil_socket_t fd, short events, void *argument)
         return;
     case CONNECTION_CLOSED:
         return;
-    case CONNECTION_WAITING:
+    case CONNECTION_AUTHORIZING:
+        if (events & EV_CLOSED)
+            on_client_closed(connection);
+        break;
     case CONNECTION_CLAIMING:
+        watch(connection); /* its end is not listened for any more */
+        break;
+    case CONNECTION_WAITING:
     case CONNECTION_ACTIVE:
         break;
     }
@@ -563,6 +590,10 @@ static void on_timeout(struct timer_wheel *wheel, struct timer *timer)
         connection->worker->counters->connections_timeout++;
         connection_close(
             connection, MQTT_PROTOCOL_ERROR, "no CONNECT within connect_timeout of its listener");
+        return;
+    case CONNECTION_AUTHORIZING:
+        connection->worker->counters->connections_timeout++;
+        connect_timed_out(connection);
         return;
     case CONNECTION_ACTIVE:
         on_keep_alive(connection);

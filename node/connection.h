@@ -19,17 +19,18 @@ struct session;
 struct worker_listener;
 
 enum connection_state {
-    CONNECTION_HANDSHAKE, /* accepted on a TLS listener, until the handshake is done */
-    CONNECTION_WAITING,   /* until CONNECT has come */
-    CONNECTION_CLAIMING,  /* CONNECT is good; its session is being claimed or moved here; until CONNACK */
-    CONNECTION_ACTIVE,    /* CONNACK 0 sent; until it ends */
-    CONNECTION_DRAINING,  /* our side is shut down; until the client's FIN or a short time-out */
-    CONNECTION_CLOSED,    /* off the event loop; freed at the end of the turn */
+    CONNECTION_HANDSHAKE,   /* accepted on a TLS listener, until the handshake is done */
+    CONNECTION_WAITING,     /* until CONNECT has come */
+    CONNECTION_AUTHORIZING, /* CONNECT is well-formed; who is it, may it connect */
+    CONNECTION_CLAIMING,    /* it may; its session is being claimed or moved here; until CONNACK */
+    CONNECTION_ACTIVE,      /* CONNACK 0 sent; until it ends */
+    CONNECTION_DRAINING,    /* our side is shut down; until the client's FIN or a short time-out */
+    CONNECTION_CLOSED,      /* off the event loop; freed at the end of the turn */
 };
 
 /* Why a connection is not read. Any bit set: its bytes stay where they are. */
 enum connection_hold {
-    HOLD_CLAIM = 1,   /* CONNECTION_CLAIMING */
+    HOLD_CLAIM = 1,   /* CONNECTION_AUTHORIZING, CONNECTION_CLAIMING */
     HOLD_STALL = 2,   /* the next PUBLISH needs a bus window that is full */
     HOLD_OUTPUT = 4,  /* the client does not take what we answer: no more requests until it does */
     HOLD_SUBACKS = 8, /* too many filters wait for other workers */
@@ -85,7 +86,9 @@ struct connection {
     uint8_t version;                      /* enum mqtt_version, 0 before CONNECT */
     bool reading;                         /* the event is registered for reading / writing now */
     bool writing;
-    bool processing; /* packets of it are being dispatched: do not free */
+    bool listening;   /* … for the client's end, CONNECTION_AUTHORIZING */
+    bool half_closed; /* it has closed its side and left something to read */
+    bool processing;  /* packets of it are being dispatched: do not free */
     bool problem_information;
     uint16_t keep_alive_s;        /* in force; 0: none */
     uint16_t receive_maximum;     /* the client's */

@@ -4,6 +4,7 @@
  */
 #include "node/master.h"
 
+#include "node/access_files.h"
 #include "node/master_private.h"
 #include "node/tls_material.h"
 #include "shared/clock.h"
@@ -21,20 +22,37 @@
 /* ---- configuration ---------------------------------------------------------------------------------------
  */
 
-/* Reads and checks everything; what is to be said about it goes into `errors`, also on success. */
-static enum status load(const char *file, struct config **ret_config, struct tls_material **ret_material,
-    struct config_errors *errors)
+/* Everything that the files say; owned. */
+struct loaded {
+    struct config *config;
+    struct tls_material *material;
+    uint8_t *access;
+    size_t access_size;
+};
+
+/* What the workers get as sealed memfds need not lie here, too. */
+static void forget_secrets(struct loaded *loaded)
 {
-    struct config *config = NULL;
-    enum status status = config_load(file, &config, errors);
+    tls_material_free(&loaded->material);
+    access_files_wipe(&loaded->access, loaded->access_size);
+}
+
+/* Reads and checks everything; what is to be said about it goes into `errors`, also on success. */
+static enum status load(const char *file, struct loaded *ret_loaded, struct config_errors *errors)
+{
+    struct loaded loaded = {0};
+    enum status status = config_load(file, &loaded.config, errors);
     if (status != STATUS_OK)
         return status;
-    status = tls_material_load(config, ret_material, errors);
+    status = tls_material_load(loaded.config, &loaded.material, errors);
+    enum status other = access_files_load(loaded.config, &loaded.access, &loaded.access_size, errors);
+    status = status == STATUS_OK ? other : status;
     if (status != STATUS_OK) {
-        config_free(&config);
+        forget_secrets(&loaded);
+        config_free(&loaded.config);
         return status;
     }
-    *ret_config = config;
+    *ret_loaded = loaded;
     return STATUS_OK;
 }
 
@@ -47,18 +65,17 @@ static void print_errors(const char *file, enum status status, const struct conf
 
 int master_check(const char *config_file)
 {
-    struct config *config;
-    struct tls_material *material;
+    struct loaded loaded;
     struct config_errors errors = {0};
-    enum status status = load(config_file, &config, &material, &errors);
+    enum status status = load(config_file, &loaded, &errors);
     print_errors(config_file, status, &errors);
     config_errors_done(&errors);
     if (status != STATUS_OK)
         return MASTER_EXIT_CONFIG;
-    printf("%s: good: node %s, %u workers, %zu listeners\n", config_file, config->node.name,
-        (unsigned)config->node.workers, config->listener_count);
-    tls_material_free(&material);
-    config_free(&config);
+    printf("%s: good: node %s, %u workers, %zu listeners\n", config_file, loaded.config->node.name,
+        (unsigned)loaded.config->node.workers, loaded.config->listener_count);
+    forget_secrets(&loaded);
+    config_free(&loaded.config);
     return MASTER_EXIT_OK;
 }
 
@@ -202,13 +219,14 @@ static void log_failed(const char *what, enum status status)
 }
 
 /* Everything up to the first child. What failed is logged. */
-static enum status open_node(struct master *master, const struct tls_material *material)
+static enum status open_node(struct master *master, const struct loaded *loaded)
 {
     const char *what = NULL;
     enum status status = master_folders_open(master->config, &master->folders);
     if (status != STATUS_OK)
         return status;
-    status = master_memory_open(master->config, material, &master->memory, &what);
+    status = master_memory_open(master->config, loaded->material,
+        bytes_of(loaded->access, loaded->access_size), &master->memory, &what);
     if (status != STATUS_OK) {
         log_failed(what, status);
         return status;
@@ -231,6 +249,19 @@ static enum status open_node(struct master *master, const struct tls_material *m
     return status;
 }
 
+/* Who can connect to a listener, in words. */
+static void describe_access(
+    const struct config *config, const struct config_listener *listener, char *to, size_t room)
+{
+    const struct config_tls *tls = &listener->tls;
+    bool by_certificate = tls->peer_cert_as_username != CONFIG_PEER_CERT_NONE;
+    snprintf(to, room, "anonymous clients %s%s%s%s",
+        config_listener_allows_anonymous(config, listener) ? "may connect" : "are refused",
+        config->auth.password_file != NULL ? ", users log in by password" : "",
+        by_certificate ? ", a client certificate is a login" : "",
+        tls->fail_if_no_peer_cert ? ", a client certificate is required" : "");
+}
+
 static void log_start(const struct master *master)
 {
     const struct config *config = master->config;
@@ -238,16 +269,16 @@ static void log_start(const struct master *master)
         (unsigned)config->node.workers, config->file);
     for (unsigned i = 0; i < master->listeners.count; i++) {
         const struct config_listener *listener = &config->listeners[i];
-        char address[MASTER_ADDRESS_SIZE];
+        char address[MASTER_ADDRESS_SIZE], access[256];
         master_listeners_address(&master->listeners, i, address);
-        log_notice("listener %s on %s%s, %s%s", listener->key, address,
-            listener->bind.both_families && address[0] == '[' ? " (IPv4 and IPv6)" : "",
-            config_listener_allows_anonymous(config, listener) ? "anonymous clients may connect"
-                                                               : "anonymous clients are refused",
-            listener->type == CONFIG_LISTENER_SSL && listener->tls.fail_if_no_peer_cert
-                ? ", a client certificate is required"
-                : "");
+        describe_access(config, listener, access, sizeof access);
+        log_notice("listener %s on %s%s, %s", listener->key, address,
+            listener->bind.both_families && address[0] == '[' ? " (IPv4 and IPv6)" : "", access);
     }
+    if (config->auth.acl_file != NULL)
+        log_notice("clients may publish and read what %s says", config->auth.acl_file);
+    else
+        log_notice("clients may publish and read everything: no auth.acl_file");
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------
@@ -272,15 +303,14 @@ static void close_node(struct master *master)
 }
 
 /* From the first open to the last close, with a configuration that holds. */
-static int run_node(
-    struct master *master, struct tls_material **material, const struct config_errors *warnings)
+static int run_node(struct master *master, struct loaded *loaded, const struct config_errors *warnings)
 {
     enum status status = open_loop(master);
     for (size_t i = 0; i < warnings->count; i++)
         log_warning("%s", warnings->entries[i].text);
     if (status == STATUS_OK)
-        status = open_node(master, *material);
-    tls_material_free(material); /* from here on it lies in the sealed memfd alone */
+        status = open_node(master, loaded);
+    forget_secrets(loaded); /* from here on they lie in the sealed memfds alone */
     int code = MASTER_EXIT_START;
     if (status == STATUS_OK) {
         log_start(master);
@@ -297,17 +327,19 @@ static int run_node(
 int master_main(const char *config_file)
 {
     struct master master = {.folders = {.run_dir = -1, .data_dir = -1, .lock = -1, .state = -1},
-        .memory = {.config = -1, .secrets = -1, .counters = -1},
+        .memory = {.config = -1, .secrets = -1, .access = -1, .counters = -1},
         .started_us = clock_monotonic_us()};
-    struct tls_material *material;
+    struct loaded loaded;
     struct config_errors errors = {0};
     set_up_process();
-    enum status status = load(config_file, &master.config, &material, &errors);
+    enum status status = load(config_file, &loaded, &errors);
     int code = MASTER_EXIT_CONFIG;
-    if (status == STATUS_OK)
-        code = run_node(&master, &material, &errors);
-    else
+    if (status == STATUS_OK) {
+        master.config = loaded.config;
+        code = run_node(&master, &loaded, &errors);
+    } else {
         print_errors(config_file, status, &errors);
+    }
     config_errors_done(&errors);
     return code;
 }

@@ -185,15 +185,19 @@ struct counters *master_memory_own_counters(const struct master_memory *memory)
 }
 
 enum status master_memory_open(const struct config *config, const struct tls_material *material,
-    struct master_memory *ret_memory, const char **ret_what)
+    struct bytes access, struct master_memory *ret_memory, const char **ret_what)
 {
     struct master_memory memory = {
-        .workers = config->node.workers, .config = -1, .secrets = -1, .counters = -1};
+        .workers = config->node.workers, .config = -1, .secrets = -1, .access = -1, .counters = -1};
     const char *what = "the configuration for the workers";
     enum status status = make_config(config, &memory.config);
     if (status == STATUS_OK) {
         what = "the key material for the workers";
         status = make_secrets(material, &memory.secrets);
+    }
+    if (status == STATUS_OK) {
+        what = "the access files for the workers";
+        status = make_block("shoal-access", access, &memory.access);
     }
     if (status == STATUS_OK) {
         what = "the counter pages";
@@ -222,6 +226,7 @@ void master_memory_close(struct master_memory *memory)
 {
     descriptor_close(&memory->config);
     descriptor_close(&memory->secrets);
+    descriptor_close(&memory->access);
     if (memory->counters_base != NULL)
         munmap(memory->counters_base, (size_t)(memory->workers + 1) * COUNTERS_PAGE_SIZE);
     memory->counters_base = NULL;

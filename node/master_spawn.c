@@ -77,6 +77,7 @@ static void send_start(struct master_child *child)
     message.descriptors[START_FD_LOCK] = all->folders->lock;
     message.descriptors[START_FD_CONFIG] = all->memory->config;
     message.descriptors[START_FD_SECRETS] = all->memory->secrets;
+    message.descriptors[START_FD_ACCESS] = all->memory->access;
     message.descriptors[START_FD_COUNTERS] = all->memory->counters;
     master_child_send(child, &message);
 }

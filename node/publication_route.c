@@ -30,7 +30,12 @@ static void retain(struct worker *worker, const struct publication_view *view, s
 static bool subscription_wants(const struct subscription *subscription, const struct publication_view *view)
 {
     const struct session *session = subscription->subscriber;
-    return !(subscription->no_local && view->meta.publisher == session->hash); /* [MQTT-3.8.3-3] */
+    if (subscription->no_local && view->meta.publisher == session->hash)
+        return false; /* [MQTT-3.8.3-3] */
+    if (__builtin_expect(!subscription->check_read, 1) || session_may_read(session, view->topic))
+        return true;
+    session->worker->counters->dropped_denied++;
+    return false;
 }
 
 static uint8_t lower_qos(uint8_t a, uint8_t b)

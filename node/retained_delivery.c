@@ -80,6 +80,8 @@ static void deliver(
     struct publication_view view = publication_view(found->message);
     if (subscription->no_local && view.meta.publisher == session->hash)
         return;
+    if (subscription->check_read && !session_may_read(session, view.topic))
+        return;
     struct publication *object = found->message;
     struct delivery_request request = {.view = &view,
         .object = &object,

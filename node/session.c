@@ -64,6 +64,13 @@ void session_unregister(struct session *session)
     session->worker->counters->sessions--;
 }
 
+static void session_free(struct session *session)
+{
+    acl_rights_free(&session->rights);
+    free(session->user);
+    free(session);
+}
+
 void session_discard(struct session **session_pointer)
 {
     struct session *session = *session_pointer;
@@ -82,7 +89,7 @@ void session_discard(struct session **session_pointer)
     if (session->registered)
         session_unregister(session);
     list_remove(&session->leaving);
-    free(session);
+    session_free(session);
 }
 
 void session_abandon(void *context, struct session *session)
@@ -102,7 +109,7 @@ void session_abandon(void *context, struct session *session)
     delivery_queue_clear(&session->queue);
     inflight_clear(&session->inflight);
     awaiting_clear(&session->awaiting);
-    free(session);
+    session_free(session);
 }
 
 void session_end(struct session **session)
@@ -111,6 +118,30 @@ void session_end(struct session **session)
     session_will_now(*session);
     claims_release(worker->claims, session_client_id(*session), (*session)->stamp);
     session_discard(session);
+}
+
+enum status session_set_user(struct session *session, struct bytes user, struct acl_rights **rights)
+{
+    char *copy = NULL;
+    bool same = (user.data == NULL) == (session->user == NULL) &&
+                bytes_equal(user, bytes_of(session->user, session->user_size));
+    if (!same && user.data != NULL) {
+        copy = malloc(user.size + 1);
+        if (copy == NULL)
+            return STATUS_NO_MEMORY;
+        memcpy(copy, user.data, user.size);
+        copy[user.size] = '\0';
+    }
+    acl_rights_free(&session->rights);
+    session->rights = *rights;
+    *rights = NULL;
+    if (same)
+        return STATUS_OK;
+    free(session->user);
+    session->user = copy;
+    session->user_size = (uint16_t)user.size;
+    session_rights_changed(session);
+    return STATUS_OK;
 }
 
 void session_set_expiry(struct session *session, uint32_t expiry_s)

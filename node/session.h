@@ -11,6 +11,7 @@
 #include "cluster/wills.h"
 #include "node/awaiting_release.h"
 #include "node/delivery.h"
+#include "shared/acl.h"
 #include "shared/hash_table.h"
 #include "shared/list.h"
 #include "shared/mqtt_packet.h"
@@ -65,6 +66,9 @@ struct session {
     uint64_t match_number; /* of the publication that matched it last, and where it stands in its targets */
     uint32_t match_target;
     uint64_t dropped; /* deliveries lost to its queue's limits */
+    char *user;       /* owned; who its last connection was; NULL: nobody in particular */
+    uint16_t user_size;
+    struct acl_rights *rights; /* owned; what that user may do; NULL: everything */
     uint16_t client_id_size;
     char client_id[];
 };
@@ -72,6 +76,12 @@ struct session {
 static inline struct bytes session_client_id(const struct session *session)
 {
     return bytes_of(session->client_id, session->client_id_size);
+}
+
+/* May its client get messages of this topic? */
+static inline bool session_may_read(const struct session *session, struct bytes topic)
+{
+    return session->rights == NULL || acl_allows(session->rights, ACL_READ, topic);
 }
 
 /* True if it outlives its connection: PUBACK waits until its worker has queued what it matches. */
@@ -112,6 +122,10 @@ void session_abandon(void *context, struct session *session);
 /* The same without releasing the claim: another worker owns the client identifier now. */
 void session_discard(struct session **session);
 
+/* Whose it is from now on, and with which rights (takes them). STATUS_NO_MEMORY: nothing has changed. */
+enum status session_set_user(
+    struct session *session, struct bytes user, struct acl_rights **rights) CHECK_RESULT;
+
 /* Sets the Session Expiry Interval, at most the configured one [MQTT 3.1.2.11.2]. */
 void session_set_expiry(struct session *session, uint32_t expiry_s);
 
@@ -126,6 +140,8 @@ struct session_subscription *session_subscription_find(
     struct session *session, struct topic_filter *filter, struct topic_group *group);
 enum status session_subscribe(struct session *session, const struct mqtt_subscribe_filter *filter,
     uint32_t identifier, struct session_subscription **ret_subscription, bool *ret_existed) CHECK_RESULT;
+/* Other rights than before: what its subscriptions may get is asked anew. */
+void session_rights_changed(struct session *session);
 bool session_unsubscribe(struct session *session, struct bytes filter);
 void session_unsubscribe_all(struct session *session);
 /* The session became durable or stopped being so: its filters' announcements change. */
@@ -139,6 +155,7 @@ struct delivery_request { /* one publication for one session */
     unsigned peer;                   /* whose lane brought it; bus_self() for this worker's own */
     uint8_t qos;                     /* to deliver with */
     bool retain;
+    bool kept; /* it waited, perhaps for another user than the present one */
     uint32_t identifier;
     const uint32_t *identifiers; /* when there are several; borrowed */
     uint32_t identifier_count;

@@ -1,39 +1,21 @@
 /*
- * CONNECT to CONNACK: checks, who the client is, the claim of its identifier, its session from here or from
- * another worker, the will, and the answer [MQTT 3.1, 3.2]. Worker process. The connection is not read
- * meanwhile.
+ * CONNECT to CONNACK: the client's identifier, its claim, its session from here or from another worker, the
+ * will, and the answer [MQTT 3.1, 3.2]. Worker process. The connection is not read meanwhile.
  */
-#include "node/connection.h"
-#include "node/session.h"
+#include "node/session_connect.h"
 #include "node/topic_alias.h"
 #include "node/worker_context.h"
-#include "node/worker_listen.h"
 
 #include "shared/log.h"
 #include "shared/mqtt_decode.h"
 #include "shared/mqtt_encode.h"
 #include "shared/mqtt_properties.h"
-#include "shared/topic_name.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
-#define CONNACK_HEAD_MAX 6  /* fixed header, flags, reason, property length */
-#define ASSIGNED_ID_SIZE 26 /* "shoal-" and 20 hexadecimal digits */
-
-/* What is known between CONNECT and CONNACK. */
-struct connecting {
-    struct connection *connection; /* owner */
-    struct claim claim;
-    struct routes_waiter routes;
-    struct session *session;     /* the new one, not yet served; owned until CONNACK */
-    struct mqtt_connect connect; /* points into `body` */
-    struct bytes client_id;      /* into `body`, the identity, or `assigned` */
-    char assigned[ASSIGNED_ID_SIZE + 1];
-    bool session_present;
-    uint8_t body[]; /* the CONNECT packet's body */
-};
+#define CONNACK_HEAD_MAX 6 /* fixed header, flags, reason, property length */
 
 static struct bytes printable_id(const struct connecting *connecting)
 {
@@ -66,8 +48,7 @@ static bool reason_string_fits(const struct connection *connection, const char *
     return strlen(text) + 16 <= connection->maximum_packet_size;
 }
 
-/* CONNACK with the reason (the version's own code), then the end [MQTT-3.2.2-7, 3.1.4-1…]. */
-static void refuse(struct connection *connection, enum mqtt_reason reason, const char *text)
+void connect_refuse(struct connection *connection, enum mqtt_reason reason, const char *text)
 {
     struct bytes id = connection->connecting == NULL ? BYTES_NONE : printable_id(connection->connecting);
     log_info("%s (client %.*s): refused: %s (0x%02x %s)", connection_peer(connection),
@@ -95,9 +76,9 @@ static void refuse_undecodable(
     if (fault->reason == MQTT_UNSUPPORTED_PROTOCOL_VERSION) {
         /* Answered in a form that clients of either age understand [MQTT-3.1.2-2]. */
         connection->version = connect->version >= MQTT_5_0 ? MQTT_5_0 : MQTT_3_1_1;
-        refuse(connection, fault->reason, fault->text);
+        connect_refuse(connection, fault->reason, fault->text);
     } else if (connection->version == MQTT_5_0 || fault->reason == MQTT_CLIENT_IDENTIFIER_NOT_VALID) {
-        refuse(connection, fault->reason, fault->text); /* [MQTT-3.1.3-8 of 3.1.1]: return code 2 */
+        connect_refuse(connection, fault->reason, fault->text); /* [MQTT-3.1.3-8 of 3.1.1]: return code 2 */
     } else {
         connection_close(connection, fault->reason, fault->text); /* version 3: closed without a CONNACK */
     }
@@ -127,59 +108,20 @@ static bool choose_client_id(struct connection *connection, struct connecting *c
         connecting->client_id = bytes_of_text(identity->client_id);
     if (connecting->client_id.size > connection->worker->config->mqtt.max_clientid_length ||
         connecting->client_id.size > CLAIMS_CLIENT_ID_MAX) {
-        refuse(connection, MQTT_CLIENT_IDENTIFIER_NOT_VALID,
+        connect_refuse(connection, MQTT_CLIENT_IDENTIFIER_NOT_VALID,
             "client identifier longer than mqtt.max_clientid_length");
         return false;
     }
     if (connecting->client_id.size > 0)
         return true;
     if (connect->version == MQTT_3_1 || (connect->version == MQTT_3_1_1 && !connect->clean_start)) {
-        refuse(connection, MQTT_CLIENT_IDENTIFIER_NOT_VALID,
+        connect_refuse(connection, MQTT_CLIENT_IDENTIFIER_NOT_VALID,
             "empty client identifier without clean session"); /* [MQTT-3.1.3-8] */
         return false;
     }
     if (assign_client_id(connecting) == STATUS_OK)
         return true;
-    refuse(connection, MQTT_SERVER_UNAVAILABLE, "no random bytes for a client identifier");
-    return false;
-}
-
-static bool may_connect(struct connection *connection, const struct mqtt_connect *connect)
-{
-    const struct worker *worker = connection->worker;
-    if (connect->properties.present & PROPERTY_BIT(PROPERTY_AUTHENTICATION_METHOD)) {
-        refuse(connection, MQTT_BAD_AUTHENTICATION_METHOD, "no enhanced authentication is configured");
-        return false;
-    }
-    if (connection->identity != NULL && connection->identity->user_name != NULL)
-        return true; /* known by its certificate */
-    if (config_listener_allows_anonymous(worker->config, worker_listener_config(connection->listener)))
-        return true;
-    if (connect->user_name.data != NULL)
-        refuse(connection, MQTT_BAD_USER_NAME_OR_PASSWORD, "no such user");
-    else
-        refuse(connection, MQTT_NOT_AUTHORIZED, "anonymous clients are not allowed on this listener");
-    return false;
-}
-
-static bool will_allowed(struct connection *connection, const struct mqtt_connect *connect)
-{
-    const struct config_mqtt *limits = &connection->worker->config->mqtt;
-    if (!connect->has_will)
-        return true;
-    if (connect->will_qos > limits->max_qos)
-        refuse(connection, MQTT_QOS_NOT_SUPPORTED, "will QoS above mqtt.max_qos"); /* [MQTT-3.2.2-12] */
-    else if (connect->will_retain && !limits->retain_available)
-        refuse(
-            connection, MQTT_RETAIN_NOT_SUPPORTED, "retained will although mqtt.retain_available is false");
-    else if (connect->will_topic.data[0] == '$' ||
-             topic_levels(connect->will_topic) > limits->max_topic_levels)
-        refuse(connection, MQTT_TOPIC_NAME_INVALID, "will topic not allowed");
-    else if (limits->validate_payload_format && connect->will_properties.payload_format_indicator == 1 &&
-             !utf8_valid(connect->will_payload))
-        refuse(connection, MQTT_PAYLOAD_FORMAT_INVALID, "will payload is called UTF-8 and is not");
-    else
-        return true;
+    connect_refuse(connection, MQTT_SERVER_UNAVAILABLE, "no random bytes for a client identifier");
     return false;
 }
 
@@ -241,6 +183,8 @@ static void connecting_free(struct connection *connection)
 {
     struct connecting *connecting = connection->connecting;
     connection->connecting = NULL;
+    acl_rights_free(&connecting->rights);
+    explicit_bzero(connecting->body, connecting->body_size); /* there may be a password in it */
     free(connecting);
 }
 
@@ -257,13 +201,13 @@ static void finish(struct connecting *connecting)
     fill_connack(connection, connecting, &properties);
     if (connection->version == MQTT_5_0 &&
         mqtt_properties_size(&properties) + CONNACK_HEAD_MAX > connection->maximum_packet_size) {
-        refuse(connection, MQTT_PACKET_TOO_LARGE, "CONNACK is larger than its Maximum Packet Size");
+        connect_refuse(connection, MQTT_PACKET_TOO_LARGE, "CONNACK is larger than its Maximum Packet Size");
         return;
     }
     if (connect->has_will) {
         enum status status = session_will_set(session, connect);
         if (status != STATUS_OK) {
-            refuse(connection, MQTT_QUOTA_EXCEEDED, "no room for its will: raise bus.will_table");
+            connect_refuse(connection, MQTT_QUOTA_EXCEEDED, "no room for its will: raise bus.will_table");
             return;
         }
     }
@@ -305,11 +249,16 @@ static void finish_when_routed(struct connecting *connecting)
         finish(connecting);
 }
 
-static void attach(struct connecting *connecting, struct session *session)
+/* From here on the session is its client's, with its client's rights. False: refused. */
+static bool attach(struct connecting *connecting, struct session *session)
 {
     connecting->session = session;
     session->connecting = connecting;
     session->queueing = true;
+    if (session_set_user(session, connecting->user, &connecting->rights) == STATUS_OK)
+        return true;
+    connect_refuse(connecting->connection, MQTT_SERVER_BUSY, "out of memory");
+    return false;
 }
 
 void connect_take_away(struct session *session, const char *text)
@@ -318,7 +267,8 @@ void connect_take_away(struct session *session, const char *text)
         session->worker->counters->sessions_taken_over++;
         connection_close(session->connection, MQTT_SESSION_TAKEN_OVER, text);
     } else if (session->connecting != NULL) {
-        refuse(session->connecting->connection, MQTT_SERVER_BUSY, text); /* CONNACK has no other word */
+        connect_refuse(
+            session->connecting->connection, MQTT_SERVER_BUSY, text); /* CONNACK has no other word */
     }
 }
 
@@ -371,12 +321,11 @@ static bool make_session(struct connecting *connecting)
         session_new(connection->worker, connecting->client_id, connection->version, connecting->claim.stamp);
     if (session == NULL) {
         claims_release(connection->worker->claims, connecting->client_id, connecting->claim.stamp);
-        refuse(connection, MQTT_SERVER_BUSY, "out of memory");
+        connect_refuse(connection, MQTT_SERVER_BUSY, "out of memory");
         return false;
     }
     session->began_clean = connecting->connect.clean_start;
-    attach(connecting, session);
-    return true;
+    return attach(connecting, session);
 }
 
 /* Asks for the content of a new session; CONNACK waits for it. */
@@ -401,7 +350,7 @@ static void move_here(struct worker *worker, struct connecting *connecting)
     struct claim *claim = &connecting->claim;
     struct session *stale = session_find(worker, connecting->client_id);
     if (stale != NULL && !park(worker, connecting, stale)) {
-        refuse(connecting->connection, MQTT_SERVER_BUSY, "out of memory");
+        connect_refuse(connecting->connection, MQTT_SERVER_BUSY, "out of memory");
         return;
     }
     if (!make_session(connecting))
@@ -437,7 +386,7 @@ static void claim_settled(struct connecting *connecting)
     struct worker *worker = connection->worker;
     const struct claim *claim = &connecting->claim;
     if (claim->outcome == CLAIM_SUPERSEDED) {
-        refuse(connection, MQTT_SERVER_BUSY, "the same client connected elsewhere meanwhile");
+        connect_refuse(connection, MQTT_SERVER_BUSY, "the same client connected elsewhere meanwhile");
         return;
     }
     if (claim->outcome == CLAIM_UNANSWERED)
@@ -458,8 +407,8 @@ static void claim_settled(struct connecting *connecting)
         return;
     }
     connecting->session_present = session != NULL;
-    if (session != NULL)
-        attach(connecting, session);
+    if (session != NULL && !attach(connecting, session))
+        return;
     if (connecting->session->arriving)
         return; /* connect_moved() goes on */
     if (connecting->session->move_in != NULL)
@@ -519,6 +468,13 @@ bool connect_late(void *context, struct bytes client_id, uint64_t stamp, unsigne
     return true;
 }
 
+void connect_authorized(struct connecting *connecting)
+{
+    connecting->claim.client_id = connecting->client_id;
+    if (claims_claim(connecting->connection->worker->claims, &connecting->claim))
+        claim_settled(connecting);
+}
+
 /* CONNECT
  * ------------------------------------------------------------------------------------------------------- */
 
@@ -528,6 +484,8 @@ void connect_abandon(struct connection *connection)
     if (connecting == NULL)
         return;
     struct worker *worker = connection->worker;
+    if (connecting->check != NULL)
+        password_check_cancel(worker->passwords, &connecting->check);
     claims_cancel(worker->claims, &connecting->claim);
     routes_wait_cancel(&connecting->routes);
     struct session *session = connecting->session;
@@ -559,11 +517,12 @@ void connect_received(struct connection *connection, struct bytes body)
     }
     struct connecting *connecting = calloc(1, sizeof *connecting + body.size);
     if (connecting == NULL) {
-        refuse(connection, MQTT_SERVER_BUSY, "out of memory");
+        connect_refuse(connection, MQTT_SERVER_BUSY, "out of memory");
         return;
     }
     connection->connecting = connecting;
     connecting->connection = connection;
+    connecting->body_size = body.size;
     memcpy(connecting->body, body.data, body.size);
     status = mqtt_decode_connect(bytes_of(connecting->body, body.size), &connecting->connect, &fault);
     assert(status == STATUS_OK);
@@ -572,12 +531,8 @@ void connect_received(struct connection *connection, struct bytes body)
     connecting->claim.answered = on_claim_answered;
     connecting->routes.settled = on_routes_settled;
     connection->problem_information = first.properties.request_problem_information != 0;
-    connection_enter(connection, CONNECTION_CLAIMING);
+    connection_enter(connection, CONNECTION_AUTHORIZING);
     connection_hold(connection, HOLD_CLAIM);
-    if (!choose_client_id(connection, connecting) || !may_connect(connection, &connecting->connect) ||
-        !will_allowed(connection, &connecting->connect))
-        return;
-    connecting->claim.client_id = connecting->client_id;
-    if (claims_claim(connection->worker->claims, &connecting->claim))
-        claim_settled(connecting);
+    if (choose_client_id(connection, connecting))
+        connect_authorize(connecting);
 }

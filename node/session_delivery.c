@@ -103,13 +103,18 @@ static bool use_alias(const struct connection *connection, struct mqtt_publish_o
     return publish->topic_alias != 0;
 }
 
-/* Writes one PUBLISH. False: it cannot be sent (expired, too large, no memory) and was counted as dropped. */
+/* Writes one PUBLISH. False: it cannot be sent (not allowed any more, expired, too large, no memory) and was
+ * counted as dropped. */
 static bool send_publish(
     struct session *session, const struct delivery_request *request, uint16_t packet_id, bool dup)
 {
     struct connection *connection = session->connection;
     struct counters *counters = session->worker->counters;
     struct mqtt_publish_out publish;
+    if (request->kept && !session_may_read(session, request->view->topic)) {
+        counters->dropped_denied++;
+        return false;
+    }
     fill_publish(session, request->view, request->qos, request->retain, &publish);
     publish.packet_id = packet_id;
     publish.dup = dup;
@@ -309,6 +314,7 @@ static void request_of(const struct delivery *delivery, struct publication_view 
         .object = object,
         .qos = delivery->qos,
         .retain = delivery->retain,
+        .kept = true,
         .identifier = delivery->identifier,
         .identifiers = delivery->identifiers == NULL ? NULL : delivery->identifiers + 1,
         .identifier_count = delivery->identifiers == NULL ? 0 : delivery->identifiers[0]};

@@ -121,6 +121,17 @@ static void set_options(struct session *session, struct session_subscription *it
     it->subscription.no_local = filter->no_local;
     it->subscription.retain_as_published = filter->retain_as_published;
     it->subscription.retain_handling = filter->retain_handling;
+    it->subscription.check_read =
+        session->rights != NULL && acl_readable(session->rights, filter->filter) != ACL_ALL;
+}
+
+void session_rights_changed(struct session *session)
+{
+    list_for_each(&session->subscriptions, element, following)
+    {
+        list_entry(element, struct session_subscription, siblings)->subscription.check_read =
+            session->rights != NULL;
+    }
 }
 
 enum status session_subscribe(struct session *session, const struct mqtt_subscribe_filter *filter,

@@ -98,6 +98,12 @@ static uint8_t subscribe_one(struct session *session, const struct mqtt_subscrib
         return MQTT_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
     if (topic_levels(wanted->filter) > limits->max_topic_levels)
         return MQTT_TOPIC_FILTER_INVALID;
+    if (session->rights != NULL && acl_readable(session->rights, wanted->filter) == ACL_NONE) {
+        session->worker->counters->subscribe_denied++;
+        log_debug("client %.*s: may not read any topic of a filter that it subscribes to",
+            (int)session->client_id_size, session->client_id);
+        return MQTT_NOT_AUTHORIZED;
+    }
     struct session_subscription *subscription;
     bool existed = false;
     enum status status = session_subscribe(session, wanted, identifier, &subscription, &existed);

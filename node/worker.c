@@ -7,6 +7,7 @@
  */
 #include "node/worker.h"
 #include "node/connection.h"
+#include "node/password_check.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 
@@ -414,6 +415,22 @@ static enum status open_agreement(struct worker *worker)
     return status == STATUS_OK ? retained_state_open(worker) : status;
 }
 
+static void on_password_checked(void *context)
+{
+    worker_wake(context);
+}
+
+static enum status open_access(struct worker *worker)
+{
+    enum status status = access_files_open(worker->child->access, &worker->access);
+    if (status != STATUS_OK) {
+        log_error("the access files from the master: %s", status_text(status));
+        return status;
+    }
+    return password_checks_new(
+        worker->base, worker->config->auth.max_waiting, on_password_checked, worker, &worker->passwords);
+}
+
 static enum status open_memory(struct worker *worker)
 {
     keyed_hash_init_from(&worker->hash, worker->child->node_key);
@@ -445,9 +462,11 @@ static void worker_done(struct worker *worker)
 {
     connection_free_closed(worker);
     worker_listen_done(worker);
+    password_checks_free(&worker->passwords);
     session_for_each(worker, session_abandon, NULL);
     while (worker->leaving.next != NULL && !list_empty(&worker->leaving))
         session_abandon(NULL, list_entry(worker->leaving.next, struct session, leaving));
+    access_files_close(&worker->access);
     retained_state_done(worker);
     wills_free(&worker->wills);
     will_table_close(&worker->will_table);
@@ -496,6 +515,8 @@ int worker_main(struct child *child)
     enum status status = open_memory(worker);
     if (status == STATUS_OK)
         status = worker_listen_open(worker);
+    if (status == STATUS_OK)
+        status = open_access(worker);
     child_forget_secrets(child);
     if (status == STATUS_OK)
         status = open_bus(worker);

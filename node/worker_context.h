@@ -11,6 +11,7 @@
 #include "cluster/routes.h"
 #include "cluster/session_move.h"
 #include "cluster/wills.h"
+#include "node/access_files.h"
 #include "node/child.h"
 #include "node/connection.h"
 #include "node/session.h"
@@ -43,6 +44,7 @@
 #define WORKER_RESUME_GRACE_US 2000000
 
 struct connection;
+struct password_checks;
 
 /* A subscriber of the publication that is being routed: its subscriptions that match, merged. */
 struct route_target {
@@ -113,6 +115,10 @@ struct worker {
     uint32_t buffer_count;
     uint64_t bytes_sent_before; /* at the last tick */
 
+    /* Who may connect and do what */
+    struct access_files access;
+    struct password_checks *passwords;
+
     /* Listening */
     struct worker_listener *listeners; /* own and adopted sockets (worker_listen.c) */
     bool accept_paused;                /* for want of descriptors, until the next tick */
@@ -139,6 +145,8 @@ void worker_spend(struct worker *worker, uint32_t bytes);
 void connect_received(struct connection *connection, struct bytes body);
 /* Gives up what a connection that is still connecting waits for. */
 void connect_abandon(struct connection *connection);
+/* CONNECTION_AUTHORIZING took too long (session_authorize.c). */
+void connect_timed_out(struct connection *connection);
 /* Ends the connection that has the session, or that is about to get it [MQTT-3.1.4-3]. The session may end
    with it: find it anew. */
 void connect_take_away(struct session *session, const char *text);

@@ -153,6 +153,8 @@ bool config_listener_allows_anonymous(const struct config *config, const struct 
 {
     if (config->auth.allow_anonymous != CONFIG_ANONYMOUS_AUTO)
         return config->auth.allow_anonymous == CONFIG_ANONYMOUS_YES;
+    if (config->auth.password_file != NULL)
+        return false;
     return config_bind_is_loopback(&listener->bind) ||
            (listener->tls.verify == CONFIG_VERIFY_PEER && listener->tls.fail_if_no_peer_cert);
 }

@@ -145,6 +145,9 @@ enum config_anonymous { CONFIG_ANONYMOUS_AUTO, CONFIG_ANONYMOUS_NO, CONFIG_ANONY
 
 struct config_auth {
     enum config_anonymous allow_anonymous; /* ask config_listener_allows_anonymous() */
+    char *password_file;                   /* owned, absolute; NULL: none */
+    char *acl_file;                        /* owned, absolute; NULL: none, everybody may do everything */
+    uint32_t max_waiting;                  /* CONNECTs per worker whose password is being checked */
 };
 
 struct config_log {
@@ -206,7 +209,8 @@ void config_free(struct config **config);
 
 /*
  * May clients without credentials of any kind in? As "allow_anonymous" says; absent ("auto"): where only this
- * machine can connect (a loopback bind) or only holders of a certificate (fail_if_no_peer_cert).
+ * machine can connect (a loopback bind) or only holders of a certificate (fail_if_no_peer_cert), and with a
+ * password file nowhere.
  */
 bool config_listener_allows_anonymous(const struct config *config, const struct config_listener *listener);
 

@@ -68,7 +68,7 @@ const struct config_section config_sections[] = {
     {"mqtt", "What the protocol allows, and what one client may cost."},
     {"bus", "The bus between the processes of the node."},
     {"session", "Who owns a client identifier."},
-    {"auth", "Who may connect."},
+    {"auth", "Who may connect and do what."},
     {"log", "Log lines, which go to standard error."},
     {NULL, NULL},
 };
@@ -204,7 +204,15 @@ const struct config_row config_table[] = {
      "How long a CONNECT waits for another process that may hold the session and does not answer."},
     {"auth.allow_anonymous", CONFIG_TYPE_CHOICE, FIELD(auth.allow_anonymous), "\"auto\"", 0, 0, anonymous_words,
      "Clients without credentials are let in. \"auto\": only by listeners on a loopback address and by those "
-     "with fail_if_no_peer_cert."},
+     "with fail_if_no_peer_cert, and by none if there is a password_file."},
+    {"auth.password_file", CONFIG_TYPE_FILE, FIELD(auth.password_file), NULL, 0, 0, NULL,
+     "Users and their passwords, as mosquitto_passwd writes them ($7$ and $6$). Who gives a user name must be in "
+     "it. Clients whose certificate is their user name (peer_cert_as_username) need no password."},
+    {"auth.acl_file", CONFIG_TYPE_FILE, FIELD(auth.acl_file), NULL, 0, 0, NULL,
+     "Who may publish and read what, in the format of Mosquitto's acl_file (user, topic, pattern with %c and %u). "
+     "Absent: everybody everything."},
+    {"auth.max_waiting", CONFIG_TYPE_INTEGER, FIELD(auth.max_waiting), "1000", 1, 1e6, NULL,
+     "Clients per worker that wait for their password to be checked; more are told that the server is busy."},
     {"log.level", CONFIG_TYPE_CHOICE, FIELD(log.level), "\"info\"", 0, 0, level_words,
      "Lines of this level and graver ones are written."},
     {"log.format", CONFIG_TYPE_CHOICE, FIELD(log.format), "\"text\"", 0, 0, format_words,

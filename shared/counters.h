@@ -18,6 +18,7 @@
     X(connections_refused, C, "connections closed before CONNACK 0, for whatever reason")                    \
     X(connections_limit, C, "connections refused by max_connections")                                        \
     X(connections_timeout, C, "connections that said nothing until connect_timeout")                         \
+    X(connects_denied, C, "connections refused for who they are or are not, or for their will's topic")      \
     X(handshakes, C, "TLS handshakes completed")                                                             \
     X(handshakes_failed, C, "TLS handshakes that failed")                                                    \
     X(handshakes_resumed, C, "TLS handshakes that resumed a session")                                        \
@@ -37,6 +38,9 @@
     X(publish_acknowledged, C, "QoS 1 and 2 PUBLISH packets that were acknowledged to their publisher")      \
     X(publish_unmatched, C, "publications that nobody on any known peer wanted")                             \
     X(publish_refused, C, "publications refused with an error reason code")                                  \
+    X(publish_denied, C, "publications that acl_file does not allow")                                        \
+    X(subscribe_denied, C, "topic filters that acl_file does not allow to subscribe to")                     \
+    X(dropped_denied, C, "deliveries dropped: acl_file does not allow the client to read the topic")         \
     X(dropped_qos0_output, C, "QoS 0 deliveries dropped: the client's output buffer was full")               \
     X(dropped_queue_full, C, "deliveries dropped: the session's queue was full")                             \
     X(dropped_expired, C, "deliveries dropped: the message had expired")                                     \

@@ -32,6 +32,7 @@ struct subscription {
     bool no_local;
     bool retain_as_published;
     uint8_t retain_handling;
+    bool check_read; /* the owner's: it may not get all that the filter matches */
 };
 
 /* Hot: read directly by the router. Written by the index only, but for `owner_data`. */
