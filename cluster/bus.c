@@ -35,6 +35,7 @@ static enum status map_lane(struct bus *bus, unsigned peer, const struct bus_lan
     it->limit[BUS_ROOM_CONTROL] = it->out.window.size;
     it->limit[BUS_ROOM_PUBLICATION] = it->out.window.size - it->out.window.size / 8;
     bus_lane_out_start(&it->out);
+    bus_window_store(it->out.window.behind, it->out.cursor_bad);
     if (it->out.cursor_bad) { /* until the peer has come to our head, and full state was exchanged */
         bus->lost_step |= bus_bit(peer);
         bus->waiting |= bus_bit(peer);

@@ -126,6 +126,9 @@ void bus_drain(struct bus *bus);
 /* Drains if it was last done half a second ago or earlier (the process was stopped): call between a socket
    read and decoding [BUS 4]. Cheap. `now_us`: monotonic. */
 void bus_drain_if_stale(struct bus *bus, uint64_t now_us);
+/* Peers that had to keep control records back from us: full state must be asked for. Ask before bus_drain();
+ * afterwards either this or the peer's own request for it was seen. */
+uint64_t bus_behind(const struct bus *bus);
 /* About every 50 ms: lanes whose head is ahead for 100 ms are read in place; carriers are tried again. */
 void bus_tick(struct bus *bus);
 /* True while lanes that were found full are waited for: call bus_poll every 1-2 ms then, so that `room` comes

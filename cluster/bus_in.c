@@ -160,6 +160,17 @@ void bus_receive(struct bus *bus, struct bytes message)
     bus_settle(bus);
 }
 
+uint64_t bus_behind(const struct bus *bus)
+{
+    uint64_t behind = 0;
+    bus_for_each_peer(bus->live, peer)
+    {
+        if (bus_window_load(bus->peers[peer].in.window.behind) != 0)
+            behind |= bus_bit(peer);
+    }
+    return behind;
+}
+
 void bus_drain(struct bus *bus)
 {
     if (bus->applying)

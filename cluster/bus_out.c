@@ -16,6 +16,7 @@ static void reload(struct bus *bus, unsigned peer)
         return;
     bus_alarm(bus, peer, "the cursor of the lane to it is corrupt: full state will be exchanged");
     bus->lost_step |= bus_bit(peer);
+    bus_window_store(lane->window.behind, 1);
     bus->waiting |= bus_bit(peer);
     bus->counters->bus_out_of_step++;
 }
@@ -62,6 +63,7 @@ void bus_wait_room(struct bus *bus, uint64_t peers)
 static void lose_step(struct bus *bus, unsigned peer)
 {
     bus->lost_step |= bus_bit(peer);
+    bus_window_store(bus->peers[peer].out.window.behind, 1);
     bus->counters->bus_out_of_step++;
     bus_alarm(bus, peer, "no room for control records in the lane to it: it is out of step until there is");
 }
@@ -159,6 +161,7 @@ void bus_out_reset(struct bus *bus, unsigned peer)
     bus->refused &= keep;
     bus->waiting &= keep;
     bus->lost_step &= keep;
+    bus_window_store(lane->window.behind, 0);
 }
 
 bool bus_wants_poll(const struct bus *bus)
@@ -184,6 +187,10 @@ static void tell_room(struct bus *bus, unsigned peer)
     for (unsigned i = 0; lost_step && i < bus->watcher_count; i++) {
         if (bus->watchers[i].out_of_step != NULL)
             bus->watchers[i].out_of_step(bus->watchers[i].context, peer);
+    }
+    if (lost_step) { /* it reads the mark or, behind it in the lane, the request to ask for full state */
+        bus_publish(bus);
+        bus_window_store(bus->peers[peer].out.window.behind, 0);
     }
     for (unsigned i = 0; i < bus->watcher_count; i++) {
         if (bus->watchers[i].room != NULL)

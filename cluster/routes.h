@@ -58,6 +58,9 @@ void routes_start(struct routes *routes);
  * sibling tells them within another second, none. Changes are reported by `ready`.
  */
 bool routes_ready(const struct routes *routes);
+/* We stood still, and these peers have kept announcements back meanwhile (bus_behind): not ready until their
+ * full state is here. */
+void routes_fell_behind(struct routes *routes, uint64_t peers);
 
 /*
  * The local state of `filter` (or of `group` below it) has changed: call after every topic_index_insert() or

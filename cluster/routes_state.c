@@ -37,6 +37,17 @@ void routes_start(struct routes *routes)
     check_ready(routes);
 }
 
+void routes_fell_behind(struct routes *routes, uint64_t peers)
+{
+    routes_for_each(peers & bus_live_peers(routes->bus), peer)
+    {
+        const struct routes_peer *it = &routes->peers[peer];
+        bool asked = it->blocking && (it->taking == TAKING_ASKED || it->taking == TAKING_SIBLING);
+        if (routes->started && !asked)
+            routes_ask_state(routes, peer, true);
+    }
+}
+
 bool routes_ready(const struct routes *routes)
 {
     return routes->ready;

@@ -31,16 +31,28 @@
 /* The loop turn
  * ------------------------------------------------------------------------------------------------ */
 
+/* Before anything that clients have sent meanwhile: what the peers had for us, and whether that is all [BUS
+ * rules 4]. */
+static void catch_up(struct worker *worker)
+{
+    worker->resumed_us = worker->now_us;
+    uint64_t behind = bus_behind(worker->bus);
+    bus_drain(worker->bus);
+    if (behind != 0)
+        routes_fell_behind(worker->routes, behind);
+}
+
 void worker_wake(struct worker *worker)
 {
     if (worker->awake)
         return;
     uint64_t now_us = clock_monotonic_us();
-    if (now_us - worker->now_us > 500000)
-        worker->resumed_us = now_us;
+    bool stood_still = now_us - worker->now_us > 500000;
     worker->now_us = worker->turn_start_us = now_us;
     worker->turn_bytes = 0;
     worker->awake = true;
+    if (stood_still)
+        catch_up(worker);
 }
 
 void worker_spend(struct worker *worker, uint32_t bytes)

@@ -94,6 +94,9 @@ static enum status sealed_size(int fd, size_t *ret_size)
     return STATUS_OK;
 }
 
+/* In the head page, apart from the head, which changes all the time. */
+#define BEHIND_AT 512
+
 /* Head page, data, and the data once more behind it. */
 static enum status map_ring(int fd, int protection, struct bus_window *window)
 {
@@ -116,6 +119,7 @@ static enum status map_ring(int fd, int protection, struct bus_window *window)
     window->ring = base + PAGE;
     window->size = size;
     window->head = (uint64_t *)(void *)base;
+    window->behind = (uint64_t *)(void *)(base + BEHIND_AT);
     return STATUS_OK;
 }
 

@@ -33,7 +33,8 @@ size_t bus_window_round(size_t size);
 struct bus_window {
     uint8_t *ring;    /* `size` bytes twice back to back; readable only at the receiver */
     size_t size;      /* power of two */
-    uint64_t *head;   /* in the ring's file */
+    uint64_t *head;   /* in the ring's file, as the next */
+    uint64_t *behind; /* not 0: the sender has kept control records back, the receiver must ask for all */
     uint64_t *cursor; /* in the cursor's file, as the next two */
     uint64_t *trying; /* offset of the frame that the receiver is applying, + 1; 0: none */
     uint64_t *tries;  /* how often it was begun */

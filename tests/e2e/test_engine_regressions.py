@@ -108,6 +108,23 @@ class Windows(Case):
 
 
 @only_shoal
+class StandStill(Case):
+    @cost(8)
+    def test_what_did_not_fit_a_stopped_workers_lane_holds_before_it_reads_on(self):
+        """SUBACKs went out without its answer; its client publishes while it is stopped."""
+        broker = self.broker(2, config={"bus": {"window": "128KiB"}})
+        receiver, sender = broker.client("r", slot=1), broker.client("s", slot=0)
+        pid = broker.stop_worker(0)
+        names = ["a/topic/of/some/length/%d" % number for number in range(6000)]
+        for first in range(0, 6000, 2000):
+            receiver.subscribe([(name, 1) for name in names[first:first + 2000]])
+        for number, name in enumerate(names[-50:]):
+            sender.publish(name, b"%d" % number, 1, wait=False)
+        os.kill(pid, signal.SIGCONT)
+        self.assertEqual([int(got.payload) for got in receiver.wait_messages(50)], list(range(50)))
+
+
+@only_shoal
 class Retained(Case):
     @cost(6)
     def test_much_retained_work_does_not_stop_the_clock(self):

@@ -414,8 +414,10 @@ static void a_control_record_without_room_puts_the_peer_out_of_step(void **state
 {
     (void)state;
     unsigned before = 0;
+    assert_int_equal(bus_behind(processes[1].bus), 0);
     while (put_sized(0, 1, "c", 1000, BUS_ROOM_CONTROL))
         before++;
+    assert_int_equal(bus_behind(processes[1].bus), 1 << 0);
     assert_in_range(before * 1000, WINDOW * 7 / 8, WINDOW);
     assert_int_equal(processes[0].alarms, 1);
     assert_int_equal(processes[0].counters.bus_out_of_step, 1);
@@ -428,7 +430,9 @@ static void a_control_record_without_room_puts_the_peer_out_of_step(void **state
     assert_int_equal(processes[0].out_of_step, 0);
     turn(0);
     assert_false(put_sized(0, 1, "c", 1, BUS_ROOM_CONTROL));
+    assert_int_equal(bus_behind(processes[1].bus), 1 << 0);
     bus_tick(processes[0].bus);
+    assert_int_equal(bus_behind(processes[1].bus), 0);
     assert_int_equal(processes[0].out_of_step, 1);
     assert_int_equal(processes[0].room, 1);
     processes[1].heard[0] = 0;
