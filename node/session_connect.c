@@ -366,6 +366,8 @@ static void move_here(struct worker *worker, struct connecting *connecting)
 void connect_moved(struct session *session, enum session_move_outcome outcome)
 {
     struct connecting *connecting = session->connecting;
+    if (!session->arriving)
+        return; /* answered already: an older move that this one took over */
     session->arriving = false;
     if (connecting == NULL) { /* its client has gone meanwhile */
         if (session->connection == NULL && session->move_out == NULL)
