@@ -193,6 +193,11 @@ void acceptance_forget(struct acceptance *acceptance, void *taker)
     acceptance_transfers_forget(acceptance, taker);
 }
 
+uint64_t acceptance_given_up(const struct acceptance *acceptance)
+{
+    return acceptance->given_up;
+}
+
 enum status acceptance_take(struct acceptance *acceptance, const struct bus_record *record, struct bytes body)
 {
     struct publication_view view;

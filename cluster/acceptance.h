@@ -49,6 +49,9 @@ enum acceptance_result acceptance_offer(struct acceptance *acceptance, struct pu
 /* The taker is gone: its pending ones go on, but `complete` is not called for it any more. */
 void acceptance_forget(struct acceptance *acceptance, void *taker);
 
+/* Peers whose lanes were given up: what is offered to them is lost until they have caught up. */
+uint64_t acceptance_given_up(const struct acceptance *acceptance);
+
 /* The lowest own sequence whose publication does not wholly lie in the peer's lane yet; UINT64_MAX: none. */
 uint64_t acceptance_oldest_partial(const struct acceptance *acceptance, unsigned peer);
 

@@ -22,7 +22,7 @@ struct transfer {
     uint64_t peers;    /* to whom it does not wholly lie in the window yet */
     uint64_t durable;  /* as offered */
     uint64_t ask;      /* of its pending entry; 0: nobody waits */
-    uint64_t sequence; /* of the publication, 0: of another origin */
+    uint64_t sequence; /* of the publication, 0: of another origin, or on its way to picked members again */
     const void *taker;
     uint64_t gone; /* not 0: the taker is; transfers of one that is gone share a number */
     uint8_t qos;
@@ -122,7 +122,7 @@ enum status acceptance_transfer_begin(struct acceptance *acceptance, const struc
     it->peers = peers;
     it->durable = durable;
     it->ask = ask;
-    it->sequence = same_origin ? view->meta.sequence : 0;
+    it->sequence = same_origin && !view->shares_only ? view->meta.sequence : 0;
     it->taker = taker;
     it->qos = view->meta.qos;
     it->size = (uint32_t)size;

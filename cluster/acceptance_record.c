@@ -13,7 +13,9 @@ enum {
     FLAG_EXPIRES = 1 << 6,
     FLAG_WILL = 1 << 7,
     FLAG_PROPERTIES = 1 << 8,
-    FLAGS_ALL = (1 << 9) - 1,
+    FLAG_SHARES = 1 << 9,
+    FLAG_SHARES_ONLY = 1 << 10, /* with FLAG_SHARES */
+    FLAGS_ALL = (1 << 11) - 1,
 };
 
 #define FIXED_SIZE  20 /* flags, topic size, sequence, publisher */
@@ -30,6 +32,8 @@ static unsigned flags_of(const struct publication_view *view, uint64_t ask, bool
     flags |= meta->expires_ms != 0 ? FLAG_EXPIRES : 0;
     flags |= meta->will != 0 ? FLAG_WILL : 0;
     flags |= view->properties.size != 0 ? FLAG_PROPERTIES : 0;
+    if (view->shares.size != 0)
+        flags |= view->shares_only ? FLAG_SHARES | FLAG_SHARES_ONLY : FLAG_SHARES;
     return flags;
 }
 
@@ -40,6 +44,7 @@ static size_t optional_size(unsigned flags)
         return 0;
     size_t size = (flags & FLAG_ORIGIN) != 0 ? ORIGIN_SIZE : 0;
     size += (flags & FLAG_PROPERTIES) != 0 ? sizeof(uint32_t) : 0;
+    size += (flags & FLAG_SHARES) != 0 ? sizeof(uint32_t) : 0;
     unsigned words = flags & (FLAG_ASK | FLAG_STAMP | FLAG_EXPIRES | FLAG_WILL);
     return size + (size_t)__builtin_popcount(words) * sizeof(uint64_t);
 }
@@ -47,7 +52,7 @@ static size_t optional_size(unsigned flags)
 size_t acceptance_record_size(const struct publication_view *view, uint64_t ask, bool same_origin)
 {
     return FIXED_SIZE + optional_size(flags_of(view, ask, same_origin)) + view->topic.size +
-           view->properties.size + view->payload.size;
+           view->properties.size + view->shares.size + view->payload.size;
 }
 
 static uint8_t *write_u64(uint8_t *to, uint64_t value)
@@ -87,6 +92,10 @@ static uint8_t *write_optional(uint8_t *to, const struct publication_view *view,
         put_u32_le(to, (uint32_t)view->properties.size);
         to += sizeof(uint32_t);
     }
+    if ((flags & FLAG_SHARES) != 0) {
+        put_u32_le(to, (uint32_t)view->shares.size);
+        to += sizeof(uint32_t);
+    }
     return to;
 }
 
@@ -100,6 +109,7 @@ void acceptance_record_write(uint8_t *to, const struct publication_view *view, u
     to = write_optional(to + FIXED_SIZE, view, ask, flags);
     to = write_bytes(to, view->topic);
     to = write_bytes(to, view->properties);
+    to = write_bytes(to, view->shares);
     write_bytes(to, view->payload);
 }
 
@@ -118,9 +128,16 @@ static struct publication_origin read_origin(const uint8_t **from)
     return origin;
 }
 
-/* Reads the optional members, which are known to be there whole; returns the size of the properties. */
-static size_t read_optional(
-    const uint8_t **from, unsigned flags, struct publication_meta *meta, uint64_t *ret_ask)
+static size_t read_size(const uint8_t **from)
+{
+    size_t size = get_u32_le(*from);
+    *from += sizeof(uint32_t);
+    return size;
+}
+
+/* Reads the optional members, which are known to be there whole. Of properties and shares: the sizes. */
+static void read_optional(const uint8_t **from, unsigned flags, struct publication_meta *meta,
+    uint64_t *ret_ask, size_t *ret_properties, size_t *ret_shares)
 {
     *ret_ask = (flags & FLAG_ASK) != 0 ? read_u64(from) : 0;
     if ((flags & FLAG_ORIGIN) != 0)
@@ -128,11 +145,8 @@ static size_t read_optional(
     meta->stamp = (flags & FLAG_STAMP) != 0 ? read_u64(from) : 0;
     meta->expires_ms = (flags & FLAG_EXPIRES) != 0 ? read_u64(from) : 0;
     meta->will = (flags & FLAG_WILL) != 0 ? read_u64(from) : 0;
-    if ((flags & FLAG_PROPERTIES) == 0)
-        return 0;
-    size_t size = get_u32_le(*from);
-    *from += sizeof(uint32_t);
-    return size;
+    *ret_properties = (flags & FLAG_PROPERTIES) != 0 ? read_size(from) : 0;
+    *ret_shares = (flags & FLAG_SHARES) != 0 ? read_size(from) : 0;
 }
 
 enum status acceptance_record_read(struct bytes body, const struct publication_origin *origin,
@@ -144,6 +158,7 @@ enum status acceptance_record_read(struct bytes body, const struct publication_o
     unsigned flags = get_u16_le(from);
     size_t topic_size = get_u16_le(from + 2);
     if ((flags & ~(unsigned)FLAGS_ALL) != 0 || (flags & FLAG_QOS) > 2 || topic_size == 0 ||
+        (flags & (FLAG_SHARES | FLAG_SHARES_ONLY)) == FLAG_SHARES_ONLY ||
         (origin == NULL && (flags & FLAG_ORIGIN) == 0) || body.size < FIXED_SIZE + optional_size(flags))
         return STATUS_PROTOCOL;
     struct publication_meta meta = {
@@ -156,14 +171,19 @@ enum status acceptance_record_read(struct bytes body, const struct publication_o
         meta.origin = *origin;
     from += FIXED_SIZE;
     uint64_t ask;
-    size_t properties_size = read_optional(&from, flags, &meta, &ask);
+    size_t properties_size, shares_size;
+    read_optional(&from, flags, &meta, &ask, &properties_size, &shares_size);
     size_t left = (size_t)(end - from);
-    if (topic_size > left || properties_size > left - topic_size)
+    if (topic_size > left || properties_size > left - topic_size ||
+        shares_size > left - topic_size - properties_size)
         return STATUS_PROTOCOL;
     ret_view->meta = meta;
     ret_view->topic = bytes_of(from, topic_size);
     ret_view->properties = bytes_of(from + topic_size, properties_size);
-    ret_view->payload = bytes_of(from + topic_size + properties_size, left - topic_size - properties_size);
+    from += topic_size + properties_size;
+    ret_view->shares = bytes_of(from, shares_size);
+    ret_view->shares_only = (flags & FLAG_SHARES_ONLY) != 0;
+    ret_view->payload = bytes_of(from + shares_size, left - topic_size - properties_size - shares_size);
     *ret_ask = ask;
     return STATUS_OK;
 }
@@ -185,8 +205,8 @@ enum status acceptance_decode(struct bytes body, struct publication_view *ret_vi
     enum status status = acceptance_record_read(body, NULL, &view, &ask);
     if (status != STATUS_OK)
         return status;
-    if (ask != 0)
-        return STATUS_PROTOCOL; /* only a lane asks */
+    if (ask != 0 || view.shares.size != 0)
+        return STATUS_PROTOCOL; /* only a lane asks, or picks */
     *ret_view = view;
     return STATUS_OK;
 }

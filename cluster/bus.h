@@ -31,6 +31,7 @@ enum bus_record_type {
     BUS_RECORD_PUBLICATION = 1,    /* acceptance.h: one whole publication */
     BUS_RECORD_FRAGMENT = 2,       /* acceptance.h: part of a large one */
     BUS_RECORD_COMPLETION = 3,     /* acceptance.h: ranges of identities that durable targets have */
+    BUS_RECORD_SHARE_SETTLED = 4,  /* share_copies.h: ranges of copies that are not needed any more */
     BUS_RECORD_ROUTE = 10,         /* routes.h: add, remove, group counts */
     BUS_RECORD_ROUTE_ACK = 11,     /* routes.h */
     BUS_RECORD_STATE_REQUEST = 12, /* routes.h: send me your full state */

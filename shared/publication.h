@@ -39,6 +39,8 @@ struct publication_view {
     struct bytes properties; /* encoded MQTT 5 properties to forward, without Topic Alias, Message Expiry
                                 Interval, Subscription Identifier and without the length in front */
     struct bytes payload;
+    struct bytes shares; /* on the bus only: who was picked from shared groups (cluster/share_record.h) */
+    bool shares_only;    /* ordinary subscriptions have had it: it is for those who were picked */
 };
 
 struct publication {

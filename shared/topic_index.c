@@ -121,6 +121,11 @@ size_t topic_filter_text(const struct topic_filter *filter, char *to, size_t siz
     return entry->text_size;
 }
 
+struct bytes topic_filter_bytes(const struct topic_filter *filter)
+{
+    return entry_text((const struct topic_entry *)(const void *)filter);
+}
+
 void topic_index_visit(
     struct topic_index *index, void (*visit)(void *context, struct topic_filter *filter), void *context)
 {

@@ -131,6 +131,9 @@ struct topic_match topic_index_match(struct topic_index *index, struct bytes top
 /* The filter's text, NUL-terminated, into `to` (at most 65536 bytes); returns its length. */
 size_t topic_filter_text(const struct topic_filter *filter, char *to, size_t size);
 
+/* The same where it stands. */
+struct bytes topic_filter_bytes(const struct topic_filter *filter);
+
 /* Visits every entry; the visitor must not change the index. */
 void topic_index_visit(
     struct topic_index *index, void (*visit)(void *context, struct topic_filter *filter), void *context);

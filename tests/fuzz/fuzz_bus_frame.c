@@ -4,6 +4,8 @@
  * sound frame (so that the decoders of acceptance are reached behind the checksum).
  */
 #include "cluster/acceptance.h"
+#include "cluster/share_copies.h"
+#include "cluster/share_record.h"
 #include "shared/bus_window.h"
 #include "shared/clock.h"
 #include "tests/unit/fake_carrier.h"
@@ -17,6 +19,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 struct process {
     struct bus *bus;
     struct acceptance *acceptance;
+    struct topic_index *index;
+    struct share_copies *copies;
     struct fake_carrier carrier;
     struct counters counters;
 };
@@ -35,7 +39,13 @@ static bool on_deliver(void *context, unsigned peer, const struct publication_vi
 {
     (void)context;
     (void)peer;
-    sink += sum(view->topic) + sum(view->properties) + sum(view->payload);
+    sink += sum(view->topic) + sum(view->properties) + sum(view->payload) + sum(view->shares);
+    struct share_reader reader;
+    struct share_pick pick;
+    if (share_record_read(view->shares, &reader) == STATUS_OK) {
+        while (share_record_next(&reader, &pick))
+            sink += sum(pick.filter) + sum(pick.group) + pick.slot + pick.number;
+    }
     return view->meta.retain;
 }
 
@@ -49,6 +59,13 @@ static void on_complete(void *context, void *taker, uint64_t ticket, enum accept
 static void on_room(void *context)
 {
     (void)context;
+}
+
+static void on_orphaned(
+    void *context, struct topic_group *group, unsigned hops, struct publication *publication, bool alive)
+{
+    (void)context;
+    sink += group->hash + hops + publication->payload_size + alive;
 }
 
 static void process_start(struct process *it, struct fake_lanes *lanes, unsigned self)
@@ -70,13 +87,21 @@ static void process_start(struct process *it, struct fake_lanes *lanes, unsigned
     acceptance.bus = it->bus;
     if (acceptance_new(&acceptance, &it->acceptance) != STATUS_OK)
         abort();
+    static const struct keyed_hash hash;
+    it->index = topic_index_new(&hash);
+    struct share_copies_settings copies = {
+        .bus = it->bus, .index = it->index, .bytes_max = 1 << 16, .orphaned = on_orphaned};
+    if (it->index == NULL || share_copies_new(&copies, &it->copies) != STATUS_OK)
+        abort();
     bus_peer_started(it->bus, 1 - self, (struct publication_origin){2 - self, 0, (uint16_t)(1 - self)});
 }
 
 static void process_end(struct process *it)
 {
+    share_copies_free(&it->copies);
     acceptance_free(&it->acceptance);
     bus_free(&it->bus);
+    topic_index_free(&it->index);
     fake_carrier_drop(&it->carrier);
 }
 
@@ -87,18 +112,27 @@ static void offer(struct process *it, void *taker)
         .meta = {.qos = 1}, .topic = bytes_of_text("t"), .payload = bytes_of_text("payload")};
     if (acceptance_offer(it->acceptance, &view, 1, 1, taker, 1) == ACCEPTANCE_REFUSED)
         abort();
+    struct topic_filter *filter;
+    struct topic_group *group;
+    struct publication *copy = publication_new(&view);
+    if (copy == NULL || topic_index_acquire(it->index, view.topic, &filter) != STATUS_OK ||
+        topic_index_group(it->index, filter, bytes_of_text("g"), &group) != STATUS_OK)
+        abort();
+    for (unsigned i = 0; i < 3; i++)
+        share_copies_keep(it->copies, 0, share_copies_number(it->copies, 0), group, i, copy);
+    publication_unref(&copy);
 }
 
 /* Records {u8 type, u16 size, body} from the input, put by the sender itself. */
 static void put_records(struct process *sender, const uint8_t *data, size_t size)
 {
-    static const enum bus_record_type types[] = {
-        BUS_RECORD_PUBLICATION, BUS_RECORD_FRAGMENT, BUS_RECORD_COMPLETION, BUS_RECORD_WILL};
+    static const enum bus_record_type types[] = {BUS_RECORD_PUBLICATION, BUS_RECORD_FRAGMENT,
+        BUS_RECORD_COMPLETION, BUS_RECORD_WILL, BUS_RECORD_SHARE_SETTLED};
     while (size >= 3) {
         size_t body = get_u16_le(data + 1);
         if (body > size - 3)
             body = size - 3;
-        uint8_t *to = bus_put(sender->bus, 1, types[data[0] % 4], body, BUS_ROOM_CONTROL);
+        uint8_t *to = bus_put(sender->bus, 1, types[data[0] % 5], body, BUS_ROOM_CONTROL);
         if (to == NULL)
             return;
         memcpy(to, data + 3, body);

@@ -44,10 +44,26 @@ static void mixture_complete(void *taker, uint64_t ticket, enum acceptance_resul
 static void mixture_room(void);
 static bool mixing;
 
+static struct bytes expected_shares;
+static unsigned shared_deliveries;
+static bool checking_shares;
+
+static bool deliver_shares(unsigned peer, const struct publication_view *view)
+{
+    assert_int_equal(peer, 0);
+    assert_true(bytes_equal(view->shares, expected_shares));
+    assert_int_equal(view->shares_only, shared_deliveries % 2 == 1);
+    assert_true(bytes_equal(view->properties, bytes_of_text("properties")));
+    assert_int_equal(view->payload.size, shared_deliveries < 2 ? 7 : 100000);
+    shared_deliveries++;
+    return false;
+}
+
 static bool on_deliver(void *context, unsigned peer, const struct publication_view *view)
 {
     struct process *it = context;
-    (void)peer;
+    if (checking_shares)
+        return deliver_shares(peer, view);
     if (mixing)
         return mixture_deliver((unsigned)(it - processes), view);
     for (size_t i = 0; i < view->payload.size; i++)
@@ -246,7 +262,9 @@ static void everything_known_of_a_publication_travels(void **state)
     acceptance_encode(encoded, &view);
     struct publication_view back;
     assert_int_equal(acceptance_decode(bytes_of(encoded, size), &back), STATUS_OK);
-    assert_memory_equal(&back.meta.origin, &view.meta.origin, sizeof view.meta.origin);
+    assert_int_equal(back.meta.origin.incarnation, 11);
+    assert_int_equal(back.meta.origin.node, 12);
+    assert_int_equal(back.meta.origin.slot, 13);
     assert_int_equal(back.meta.sequence, 14);
     assert_int_equal(back.meta.publisher, 7);
     assert_int_equal(back.meta.stamp, 8);
@@ -259,6 +277,34 @@ static void everything_known_of_a_publication_travels(void **state)
     assert_true(bytes_equal(back.payload, view.payload));
     for (size_t cut = 0; cut < size - view.payload.size; cut++)
         assert_int_equal(acceptance_decode(bytes_of(encoded, cut), &back), STATUS_PROTOCOL);
+}
+
+/* Whole and in parts, beside everything else; and never but in a lane. */
+static void picks_of_shared_groups_travel(void **state)
+{
+    (void)state;
+    checking_shares = true;
+    shared_deliveries = 0;
+    expected_shares = bytes_of_text("whoever was picked");
+    for (unsigned i = 0; i < 4; i++) {
+        struct publication_view view = {.meta = {.qos = 1},
+            .topic = bytes_of_text("t"),
+            .properties = bytes_of_text("properties"),
+            .payload = bytes_of(payload, i < 2 ? 7 : 100000),
+            .shares = expected_shares,
+            .shares_only = i % 2 == 1};
+        assert_int_equal(
+            acceptance_offer(processes[0].acceptance, &view, 1 << 1, 0, NULL, 0), ACCEPTANCE_DONE);
+        turns(20);
+        uint8_t encoded[256];
+        if (i >= 2)
+            continue;
+        acceptance_encode(encoded, &view);
+        assert_int_equal(
+            acceptance_decode(bytes_of(encoded, acceptance_encoded_size(&view)), &view), STATUS_PROTOCOL);
+    }
+    assert_int_equal(shared_deliveries, 4);
+    checking_shares = false;
 }
 
 static void identity_counts_up_and_a_given_one_is_kept(void **state)
@@ -773,6 +819,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(what_fits_is_accepted_at_once),
         TEST(everything_known_of_a_publication_travels),
+        TEST(picks_of_shared_groups_travel),
         TEST(identity_counts_up_and_a_given_one_is_kept),
         TEST(durable_targets_are_waited_for),
         TEST(who_is_forgotten_is_not_called),
