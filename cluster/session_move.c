@@ -84,6 +84,11 @@ enum session_move_verdict session_move_verdict(struct session_move_in *in, struc
     return in == NULL ? SESSION_MOVE_DELIVER : in_verdict(in, peer, meta);
 }
 
+void session_move_wake(struct session_move_out *out)
+{
+    out_wake(out);
+}
+
 void session_moves_heard(struct session_moves *moves, unsigned peer, const struct publication_meta *meta)
 {
     struct move_limit *heard = &moves->heard[peer];

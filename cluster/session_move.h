@@ -189,6 +189,10 @@ enum session_move_verdict session_move_verdict(struct session_move_in *in, struc
 void session_move_hold(
     struct session_move_in *in, unsigned peer, struct publication *publication, struct bytes note);
 
+/* Something was queued for the leaving session without asking session_move_verdict(): it is passed on, too.
+ */
+void session_move_wake(struct session_move_out *out);
+
 /* In import_state, for each publication in flight: true if the client had this one meanwhile (late): leave it
  * out. */
 bool session_move_seen(struct session_move_in *in, const struct publication_meta *meta);

@@ -256,7 +256,7 @@ void connection_close(struct connection *connection, enum mqtt_reason reason, co
     if (active && connection->version == MQTT_5_0)
         put_disconnect(connection, reason);
     leave(connection, true);
-    bus_publish(connection->worker->bus); /* what is acknowledged in this output must lie in the windows */
+    worker_publish(connection->worker); /* what is acknowledged in this output must lie in the windows */
     drain(connection);
 }
 
@@ -265,7 +265,7 @@ void connection_goodbye(struct connection *connection, bool with_will)
     if (connection->state >= CONNECTION_DRAINING)
         return;
     leave(connection, with_will);
-    bus_publish(connection->worker->bus);
+    worker_publish(connection->worker);
     drain(connection);
 }
 
@@ -519,8 +519,10 @@ static void on_socket_event(evutil_socket_t fd, short events, void *argument)
     case CONNECTION_ACTIVE:
         break;
     }
-    if (events & EV_WRITE)
+    if (events & EV_WRITE) {
+        worker_publish(connection->worker); /* of this turn's output a part may go out with it */
         connection_flush(connection);
+    }
     if ((events & EV_READ) && connection->hold == 0 && connection->state < CONNECTION_DRAINING)
         on_readable(connection);
 }

@@ -1,5 +1,6 @@
 /* The queue and the in-flight window of a session: rings that grow by doubling. Worker process. */
 #include "node/delivery.h"
+#include "node/shared_delivery.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -10,6 +11,8 @@ void delivery_clear(struct delivery *delivery)
 {
     publication_unref(&delivery->publication);
     free(delivery->identifiers);
+    if (delivery->share != NULL)
+        delivery_share_end(&delivery->share);
     memset(delivery, 0, sizeof *delivery);
 }
 
@@ -47,6 +50,11 @@ enum status delivery_queue_push(struct delivery_queue *queue, const struct deliv
 struct delivery *delivery_queue_first(struct delivery_queue *queue)
 {
     return queue->count == 0 ? NULL : &queue->ring[queue->head];
+}
+
+struct delivery *delivery_queue_at(struct delivery_queue *queue, uint32_t i)
+{
+    return &queue->ring[(queue->head + i) & (queue->capacity - 1)];
 }
 
 void delivery_queue_pop(struct delivery_queue *queue)

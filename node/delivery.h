@@ -8,6 +8,8 @@
 
 #include "shared/publication.h"
 
+struct delivery_share;
+
 enum delivery_state {
     DELIVERY_FREE = 0,  /* hole in the window: acknowledged already */
     DELIVERY_QUEUED,    /* waits; has no packet identifier yet */
@@ -18,6 +20,7 @@ enum delivery_state {
 struct delivery {
     struct publication *publication; /* one reference; NULL in DELIVERY_RELEASED and DELIVERY_FREE */
     uint32_t *identifiers;           /* owned; [0] is the number that follow; NULL: none or one */
+    struct delivery_share *share;    /* owned; NULL: it did not come by a shared group */
     uint32_t identifier;             /* the only Subscription Identifier, 0: none */
     uint16_t packet_id;              /* in flight only */
     uint8_t qos;                     /* to deliver with */
@@ -41,6 +44,8 @@ struct delivery_queue {
 enum status delivery_queue_push(struct delivery_queue *queue, const struct delivery *delivery) CHECK_RESULT;
 /* The oldest, or NULL. Valid until the next push or pop. */
 struct delivery *delivery_queue_first(struct delivery_queue *queue);
+/* The i-th from the oldest (0 … count-1). */
+struct delivery *delivery_queue_at(struct delivery_queue *queue, uint32_t i);
 /* Removes the oldest without freeing what it owns: the caller has copied it. */
 void delivery_queue_pop(struct delivery_queue *queue);
 /* Frees all. */

@@ -4,6 +4,7 @@
  * process. Hot path: no allocation while the target table is large enough.
  */
 #include "node/connection.h"
+#include "node/shared_delivery.h"
 #include "node/worker_context.h"
 
 #include "shared/log.h"
@@ -194,13 +195,16 @@ enum acceptance_result publication_route(
 {
     struct topic_match match = topic_index_match(worker->index, view->topic);
     uint64_t peers = 0, durable = 0;
-    bool local = false;
+    bool local = false, groups = false;
     for (uint32_t i = 0; i < match.count; i++) {
         peers |= match.filters[i]->peers;
         durable |= match.filters[i]->durable_peers;
         local |= match.filters[i]->count > 0;
+        groups |= match.filters[i]->groups != NULL;
     }
     *ret_matched = peers != 0 || local;
+    if (groups)
+        *ret_matched |= shared_pick(worker, &match, view, &peers, &durable) > 0;
     enum acceptance_result result = ACCEPTANCE_DONE;
     if (view->meta.retain) { /* every worker keeps the retained messages */
         peers |= bus_live_peers(worker->bus);
@@ -219,23 +223,36 @@ enum acceptance_result publication_route(
         retain(worker, view, &object);
     if (local)
         deliver_local(worker, &match, bus_self(worker->bus), view, &object);
+    if (groups)
+        shared_routed(worker, view, &object);
     publication_unref(&object);
     return result;
+}
+
+/* False: it is a double. */
+static bool deliver_ordinary(struct worker *worker, unsigned peer, const struct publication_view *view,
+    struct publication **object, bool *ret_durable)
+{
+    session_moves_heard(worker->moves, peer, &view->meta);
+    if (view->meta.will != 0 && wills_seen(worker->wills, &view->meta))
+        return false;
+    if (view->meta.retain) {
+        bus_stamp_heard(worker->bus, view->meta.stamp);
+        retain(worker, view, object);
+    }
+    struct topic_match match = topic_index_match(worker->index, view->topic);
+    *ret_durable = match.count > 0 && deliver_local(worker, &match, peer, view, object);
+    return true;
 }
 
 bool publication_deliver(void *context, unsigned peer, const struct publication_view *view)
 {
     struct worker *worker = context;
-    session_moves_heard(worker->moves, peer, &view->meta);
-    if (view->meta.will != 0 && wills_seen(worker->wills, &view->meta))
-        return false;
     struct publication *object = NULL;
-    if (view->meta.retain) {
-        bus_stamp_heard(worker->bus, view->meta.stamp);
-        retain(worker, view, &object);
-    }
-    struct topic_match match = topic_index_match(worker->index, view->topic);
-    bool durable = match.count > 0 && deliver_local(worker, &match, peer, view, &object);
+    bool durable = false;
+    bool fresh = view->shares_only || deliver_ordinary(worker, peer, view, &object, &durable);
+    if (view->shares.size != 0)
+        shared_received(worker, peer, view, fresh, &object);
     publication_unref(&object);
     return durable;
 }

@@ -4,6 +4,7 @@
  */
 #include "node/session.h"
 #include "node/connection.h"
+#include "node/shared_delivery.h"
 #include "node/worker_context.h"
 
 #include "shared/log.h"
@@ -79,6 +80,7 @@ void session_discard(struct session **session_pointer)
     assert(session->connection == NULL);
     retained_delivery_cancel_all(session);
     session_unsubscribe_all(session);
+    shared_hand_on_rest(session);
     session_will_clear(session);
     timer_wheel_cancel(&worker->wheel, &session->timer);
     delivery_queue_clear(&session->queue);
@@ -164,6 +166,7 @@ void session_connected(struct session *session, struct connection *connection)
     uint32_t limit = session->worker->config->mqtt.max_inflight;
     session->window_limit = connection->receive_maximum < limit ? connection->receive_maximum : limit;
     session->queueing = false;
+    shared_set_connected(session, true);
     session_resend(session);
     session_pump(session);
 }
@@ -171,12 +174,14 @@ void session_connected(struct session *session, struct connection *connection)
 void session_disconnected(struct session *session, bool with_will)
 {
     session->connection = NULL;
+    shared_set_connected(session, false);
     if (!with_will)
         session_will_clear(session);
     if (session->expiry_s == 0) {
         session_end(&session);
         return;
     }
+    shared_hand_on_away(session);
     session_will_due(session);
     if (session->expiry_s != UINT32_MAX)
         timer_wheel_add(&session->worker->wheel, &session->timer,

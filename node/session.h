@@ -44,6 +44,8 @@ struct session {
     struct delivery_queue queue;
     struct awaiting_release awaiting;
     uint32_t subscription_count;
+    uint32_t shared_count;         /* of them: in shared groups */
+    bool has_shares;               /* something may have come by a shared group (shared_delivery.h) */
     uint32_t expiry_s;             /* Session Expiry Interval in force; UINT32_MAX: never */
     uint32_t window_limit;         /* the client's Receive Maximum and mqtt.max_inflight */
     uint32_t inflight_limit;       /* the same, or 0: nothing new before all is sent again [MQTT-4.6.0-1] */
@@ -136,6 +138,8 @@ void session_connected(struct session *session, struct connection *connection);
 void session_disconnected(struct session *session, bool with_will);
 
 /* session_subscriptions.c */
+/* The filter as the client wrote it, `$share/GROUP/` included, NUL-terminated; returns its length. */
+size_t session_subscription_text(const struct subscription *subscription, char *to, size_t size);
 struct session_subscription *session_subscription_find(
     struct session *session, struct topic_filter *filter, struct topic_group *group);
 enum status session_subscribe(struct session *session, const struct mqtt_subscribe_filter *filter,
@@ -159,6 +163,8 @@ struct delivery_request { /* one publication for one session */
     uint32_t identifier;
     const uint32_t *identifiers; /* when there are several; borrowed */
     uint32_t identifier_count;
+    bool shared;                   /* it was picked from a shared group */
+    struct delivery_share **share; /* taken, and nulled, by what is kept; NULL: nothing to take */
 };
 /* Sends, queues or drops it by the rules of the session. Hot path. */
 void session_deliver(struct session *session, const struct delivery_request *request);
@@ -170,9 +176,10 @@ bool session_copy_identifiers(
 /* The engine's note on a delivery that waits in a move: QoS, RETAIN, identifiers. Returns its size. */
 #define DELIVERY_NOTE_MAX 320
 size_t session_note_encode(const struct delivery_request *request, uint8_t to[DELIVERY_NOTE_MAX]);
-/* Fills QoS, RETAIN and identifiers (into `identifiers`, room for 64). STATUS_PROTOCOL: malformed. */
-enum status session_note_decode(
-    struct bytes note, struct delivery_request *request, uint32_t *identifiers) CHECK_RESULT;
+/* Fills QoS, RETAIN and identifiers (into `identifiers`, room for 64), and makes the share of one that came
+   by a shared group of the session (else NULL), for the caller to end. STATUS_PROTOCOL: malformed. */
+enum status session_note_decode(struct session *session, struct bytes note, struct delivery_request *request,
+    uint32_t *identifiers, struct delivery_share **ret_share) CHECK_RESULT;
 /* The note of a kept delivery. */
 size_t session_note_of(const struct delivery *delivery, uint8_t to[DELIVERY_NOTE_MAX]);
 /* Puts a publication at the end of the queue whatever the connection does (moves). */

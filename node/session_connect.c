@@ -173,7 +173,8 @@ static void fill_connack(const struct connection *connection, const struct conne
         SAY(PROPERTY_WILDCARD_SUBSCRIPTION_AVAILABLE, wildcard_subscription_available, 0);
     if (limits->response_information != NULL && connect->properties.request_response_information)
         SAY(PROPERTY_RESPONSE_INFORMATION, response_information, bytes_of_text(limits->response_information));
-    SAY(PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE, shared_subscription_available, 0);
+    if (!limits->shared_subscription)
+        SAY(PROPERTY_SHARED_SUBSCRIPTION_AVAILABLE, shared_subscription_available, 0);
     if (connection->keep_alive_s != connect->keep_alive_s)
         SAY(PROPERTY_SERVER_KEEP_ALIVE, server_keep_alive, connection->keep_alive_s);
 #undef SAY

@@ -5,6 +5,7 @@
  */
 #include "node/connection.h"
 #include "node/session.h"
+#include "node/shared_delivery.h"
 #include "node/topic_alias.h"
 #include "node/worker_context.h"
 
@@ -197,6 +198,10 @@ static bool keep(const struct delivery_request *request, struct delivery *ret)
         .identifier = request->identifier_count > 1 ? 0 : request->identifier,
         .qos = request->qos,
         .retain = request->retain};
+    if (request->share != NULL) {
+        ret->share = *request->share;
+        *request->share = NULL;
+    }
     return true;
 }
 
@@ -229,6 +234,13 @@ static bool window_has_room(const struct session *session)
         &session->inflight, session->inflight_limit, session->worker->config->mqtt.max_queued_bytes);
 }
 
+static inline void note_sent(struct delivery *slot)
+{
+    slot->sent_before = true;
+    if (slot->share != NULL)
+        delivery_share_sent(slot);
+}
+
 /* QoS 1 and 2: into the window, then out. False: no memory for it. */
 static bool send_in_window(struct session *session, const struct delivery_request *request)
 {
@@ -240,8 +252,9 @@ static bool send_in_window(struct session *session, const struct delivery_reques
         delivery_clear(&delivery);
         return false;
     }
-    slot->sent_before = true;
-    if (!send_publish(session, request, slot->packet_id, false))
+    if (send_publish(session, request, slot->packet_id, false))
+        note_sent(slot);
+    else
         inflight_release(&session->inflight, slot); /* as if it had been delivered [MQTT-3.1.2-25] */
     return true;
 }
@@ -289,10 +302,27 @@ static inline void deliver(struct session *session, const struct delivery_reques
     session_enqueue(session, request);
 }
 
+/* Picked as this session: what a move knows of publications that go to all does not concern it. */
+static void deliver_shared(struct session *session, const struct delivery_request *request)
+{
+    if (session->move_out == NULL) {
+        deliver(session, request);
+        return;
+    }
+    session_enqueue(session, request);
+    session_move_wake(session->move_out);
+}
+
 void session_deliver(struct session *session, const struct delivery_request *request)
 {
-    if ((session->move_in != NULL || session->move_out != NULL) && deliver_moving(session, request))
-        return;
+    if (session->move_in != NULL || session->move_out != NULL) {
+        if (request->shared) {
+            deliver_shared(session, request);
+            return;
+        }
+        if (deliver_moving(session, request))
+            return;
+    }
     deliver(session, request);
 }
 
@@ -327,7 +357,7 @@ static void resend_publish(struct session *session, struct delivery *slot)
     struct delivery_request request;
     request_of(slot, &view, &object, &request);
     if (send_publish(session, &request, slot->packet_id, slot->sent_before))
-        slot->sent_before = true;
+        note_sent(slot);
     else
         inflight_release(&session->inflight, slot); /* expired, or too large for the client as it is now */
 }
@@ -376,7 +406,7 @@ void session_pump(struct session *session)
         if (slot == NULL)
             delivery_clear(&delivery);
         else if (sent)
-            slot->sent_before = true;
+            note_sent(slot);
         else
             inflight_release(&session->inflight, slot);
     }

@@ -2,6 +2,7 @@
  * The subscriptions of a session and what they mean to the index and to the other workers. Worker process.
  */
 #include "node/session.h"
+#include "node/shared_delivery.h"
 #include "node/worker_context.h"
 
 #include "shared/log.h"
@@ -107,9 +108,19 @@ static bool has_room(const struct session *session, size_t cost)
 }
 
 /* Tells the routes after the index has changed; `change` is +1 or -1 subscriptions. */
-static enum status announce(struct session *session, struct topic_filter *filter, int change)
+static enum status announce(
+    struct session *session, struct topic_filter *filter, struct topic_group *group, int change)
 {
-    return routes_want(session->worker->routes, filter, NULL, session_durable(session) ? change : 0);
+    return routes_want(session->worker->routes, filter, group, session_durable(session) ? change : 0);
+}
+
+size_t session_subscription_text(const struct subscription *subscription, char *to, size_t size)
+{
+    struct bytes filter = topic_filter_bytes(subscription->filter);
+    if (subscription->group == NULL)
+        return (size_t)snprintf(to, size, "%.*s", (int)filter.size, (const char *)filter.data);
+    return (size_t)snprintf(
+        to, size, "$share/%s/%.*s", subscription->group->name, (int)filter.size, (const char *)filter.data);
 }
 
 static void set_options(struct session *session, struct session_subscription *it,
@@ -122,7 +133,8 @@ static void set_options(struct session *session, struct session_subscription *it
     it->subscription.retain_as_published = filter->retain_as_published;
     it->subscription.retain_handling = filter->retain_handling;
     it->subscription.check_read =
-        session->rights != NULL && acl_readable(session->rights, filter->filter) != ACL_ALL;
+        session->rights != NULL &&
+        acl_readable(session->rights, topic_filter_bytes(it->subscription.filter)) != ACL_ALL;
 }
 
 void session_rights_changed(struct session *session)
@@ -134,43 +146,82 @@ void session_rights_changed(struct session *session)
     }
 }
 
+/* The session's subscription with this text, or NULL. */
+static struct session_subscription *find_text(struct session *session, struct bytes text)
+{
+    struct bytes name, filter = text;
+    bool shared = topic_filter_shared(text, &name, &filter);
+    struct topic_filter *entry = topic_index_find(session->worker->index, filter);
+    struct topic_group *group = entry == NULL || !shared ? NULL : topic_index_find_group(entry, name);
+    if (entry == NULL || (shared && group == NULL))
+        return NULL;
+    return session_subscription_find(session, entry, group);
+}
+
+/* The entry of a filter and, for `$share/GROUP/FILTER`, of its group; both may be new. */
+static enum status acquire(struct worker *worker, struct bytes text, struct topic_filter **ret_filter,
+    struct topic_group **ret_group)
+{
+    struct bytes name, filter = text;
+    bool shared = topic_filter_shared(text, &name, &filter);
+    enum status status = topic_index_acquire(worker->index, filter, ret_filter);
+    *ret_group = NULL;
+    if (status != STATUS_OK || !shared)
+        return status;
+    status = topic_index_group(worker->index, *ret_filter, name, ret_group);
+    if (status != STATUS_OK)
+        topic_index_release(worker->index, *ret_filter);
+    return status;
+}
+
+/* A new subscription. On failure entry and group are released. */
+static enum status add(struct session *session, struct topic_filter *entry, struct topic_group *group,
+    struct session_subscription **ret_subscription)
+{
+    struct worker *worker = session->worker;
+    struct session_subscription *it = calloc(1, sizeof *it);
+    enum status status = STATUS_NO_MEMORY;
+    if (it != NULL)
+        status = topic_index_insert(worker->index, entry, group, &it->subscription);
+    if (status != STATUS_OK) {
+        free(it);
+        topic_index_release(worker->index, entry);
+        return status;
+    }
+    it->subscription.subscriber = session;
+    if (group != NULL)
+        topic_index_set_connected(&it->subscription, session->connection != NULL);
+    status = announce(session, entry, group, 1);
+    if (status != STATUS_OK) {
+        topic_index_remove(worker->index, &it->subscription);
+        free(it);
+        return status;
+    }
+    session->shared_count += group != NULL;
+    worker->counters->subscriptions++;
+    worker->counters->shared_subscriptions += group != NULL;
+    *ret_subscription = it;
+    return STATUS_OK;
+}
+
 enum status session_subscribe(struct session *session, const struct mqtt_subscribe_filter *filter,
     uint32_t identifier, struct session_subscription **ret_subscription, bool *ret_existed)
 {
     struct worker *worker = session->worker;
-    size_t cost = filter_cost(filter->filter.size, topic_levels(filter->filter));
-    bool room = has_room(session, cost);
-    struct topic_filter *entry = NULL;
-    enum status status = STATUS_OK;
-    if (room)
-        status = topic_index_acquire(worker->index, filter->filter, &entry);
-    else if ((entry = topic_index_find(worker->index, filter->filter)) == NULL)
-        status = STATUS_LIMIT;
-    if (status != STATUS_OK)
-        return status;
-    struct session_subscription *it = session_subscription_find(session, entry, NULL);
+    struct session_subscription *it = find_text(session, filter->filter);
     *ret_existed = it != NULL;
-    if (it == NULL && !room)
-        return STATUS_LIMIT;
     if (it == NULL) {
-        if ((it = calloc(1, sizeof *it)) == NULL)
-            status = STATUS_NO_MEMORY;
-        else
-            status = topic_index_insert(worker->index, entry, NULL, &it->subscription);
-        if (status != STATUS_OK) {
-            free(it);
-            topic_index_release(worker->index, entry);
+        size_t cost = filter_cost(filter->filter.size, topic_levels(filter->filter));
+        struct topic_filter *entry;
+        struct topic_group *group;
+        enum status status = STATUS_LIMIT;
+        if (has_room(session, cost))
+            status = acquire(worker, filter->filter, &entry, &group);
+        if (status == STATUS_OK)
+            status = add(session, entry, group, &it);
+        if (status != STATUS_OK)
             return status;
-        }
-        it->subscription.subscriber = session;
-        status = announce(session, entry, 1);
-        if (status != STATUS_OK) {
-            topic_index_remove(worker->index, &it->subscription);
-            free(it);
-            return status;
-        }
         enlist(session, it, cost);
-        worker->counters->subscriptions++;
     }
     set_options(session, it, filter, identifier);
     it->retained_applied = retained_applied(worker->retained);
@@ -182,21 +233,24 @@ static void drop(struct session *session, struct session_subscription *it)
 {
     struct worker *worker = session->worker;
     struct topic_filter *filter = it->subscription.filter;
+    struct topic_group *group = it->subscription.group;
     subscribe_forget(it);
     retained_delivery_cancel(session, it);
     if (session->subscription_table != NULL)
         hash_table_remove(session->subscription_table, key_hash(filter), it);
     char text[65536];
-    size_t size = topic_filter_text(filter, text, sizeof text);
+    size_t size = session_subscription_text(&it->subscription, text, sizeof text);
     session->subscription_cost -= filter_cost(size, topic_levels(bytes_of(text, size)));
     /* The announcement keeps the entry alive while the index lets go of the subscription. */
     topic_index_remove(worker->index, &it->subscription);
-    enum status status = announce(session, filter, -1);
+    enum status status = announce(session, filter, group, -1);
     assert(status == STATUS_OK);
     (void)status;
     list_remove(&it->siblings);
     session->subscription_count--;
+    session->shared_count -= group != NULL;
     worker->counters->subscriptions--;
+    worker->counters->shared_subscriptions -= group != NULL;
     if (session->subscription_count == 0)
         table_free(session);
     free(it);
@@ -204,11 +258,13 @@ static void drop(struct session *session, struct session_subscription *it)
 
 bool session_unsubscribe(struct session *session, struct bytes filter)
 {
-    struct topic_filter *entry = topic_index_find(session->worker->index, filter);
-    struct session_subscription *it = entry == NULL ? NULL : session_subscription_find(session, entry, NULL);
+    struct session_subscription *it = find_text(session, filter);
     if (it == NULL)
         return false;
+    const struct topic_group *group = it->subscription.group;
     drop(session, it);
+    if (group != NULL) /* its announcement keeps it until the turn ends */
+        shared_hand_on_queued(session, group);
     return true;
 }
 
@@ -225,9 +281,9 @@ void session_durability_changed(struct session *session)
     int durable = session_durable(session) ? 1 : -1;
     list_for_each(&session->subscriptions, element, following)
     {
-        struct topic_filter *filter =
-            list_entry(element, struct session_subscription, siblings)->subscription.filter;
-        enum status status = routes_want(session->worker->routes, filter, NULL, durable);
+        const struct subscription *it =
+            &list_entry(element, struct session_subscription, siblings)->subscription;
+        enum status status = routes_want(session->worker->routes, it->filter, it->group, durable);
         if (status != STATUS_OK)
             log_error("client %.*s: a route could not be announced as durable: %s",
                 (int)session->client_id_size, session->client_id, status_text(status));

@@ -5,6 +5,7 @@
  */
 #include "node/connection.h"
 #include "node/session.h"
+#include "node/shared_delivery.h"
 #include "node/worker_context.h"
 
 #include "shared/log.h"
@@ -12,7 +13,8 @@
 
 #include <stdlib.h>
 
-#define STATE_VERSION 1
+#define STATE_VERSION   1
+#define NOTE_SHARE_SIZE 9
 
 /* Notes on deliveries
  * ------------------------------------------------------------------------------------------ */
@@ -36,18 +38,41 @@ size_t session_note_encode(const struct delivery_request *request, uint8_t to[DE
     return note_put(to, request->qos, request->retain, request->identifiers, request->identifier_count);
 }
 
-size_t session_note_of(const struct delivery *delivery, uint8_t to[DELIVERY_NOTE_MAX])
+/* The shared group that it came by, if any: its hash, and how often it was handed on. */
+static size_t note_put_share(uint8_t *to, const struct delivery_share *share)
 {
-    if (delivery->identifiers != NULL)
-        return note_put(
-            to, delivery->qos, delivery->retain, delivery->identifiers + 1, delivery->identifiers[0]);
-    return note_put(to, delivery->qos, delivery->retain, &delivery->identifier, delivery->identifier != 0);
+    if (share == NULL)
+        return 0;
+    to[0] = share->hops;
+    put_u64_le(to + 1, share->group->hash);
+    return NOTE_SHARE_SIZE;
 }
 
-enum status session_note_decode(struct bytes note, struct delivery_request *request, uint32_t *identifiers)
+size_t session_note_of(const struct delivery *delivery, uint8_t to[DELIVERY_NOTE_MAX])
 {
-    if (note.size < 3 || note.data[0] > 2 || note.data[2] > 64 || note.size != 3 + 4 * (size_t)note.data[2])
+    size_t size;
+    if (delivery->identifiers != NULL)
+        size = note_put(
+            to, delivery->qos, delivery->retain, delivery->identifiers + 1, delivery->identifiers[0]);
+    else
+        size =
+            note_put(to, delivery->qos, delivery->retain, &delivery->identifier, delivery->identifier != 0);
+    return size + note_put_share(to + size, delivery->share);
+}
+
+enum status session_note_decode(struct session *session, struct bytes note, struct delivery_request *request,
+    uint32_t *identifiers, struct delivery_share **ret_share)
+{
+    if (note.size < 3 || note.data[0] > 2 || note.data[2] > 64)
         return STATUS_PROTOCOL;
+    size_t plain = 3 + 4 * (size_t)note.data[2];
+    bool shared = note.size == plain + NOTE_SHARE_SIZE;
+    if (note.size != plain && !shared)
+        return STATUS_PROTOCOL;
+    *ret_share = NULL;
+    if (shared)
+        *ret_share = shared_restore(session, get_u64_le(note.data + plain + 1), note.data[plain]);
+    request->share = ret_share;
     request->qos = note.data[0];
     request->retain = note.data[1] != 0;
     request->identifier_count = note.data[2];
@@ -67,7 +92,7 @@ enum status session_note_decode(struct bytes note, struct delivery_request *requ
 static void write_subscription(struct session_move_writer *writer, const struct subscription *subscription)
 {
     char text[65536];
-    size_t size = topic_filter_text(subscription->filter, text, sizeof text);
+    size_t size = session_subscription_text(subscription, text, sizeof text);
     session_move_write_u16(writer, (uint16_t)size);
     session_move_write(writer, bytes_of(text, size));
     session_move_write_u8(writer, subscription->qos);
@@ -163,6 +188,7 @@ static struct publication *next_queued(void *context, void *session_pointer, str
     *ret_note = bytes_of(note, session_note_of(first, note));
     struct publication *publication = first->publication;
     free(first->identifiers);
+    delivery_share_end(&first->share);
     delivery_queue_pop(&session->queue);
     return publication;
 }
@@ -178,6 +204,7 @@ static void out_done(void *context, void *session_pointer)
     (void)context;
     struct session *session = session_pointer;
     session->move_out = NULL;
+    shared_forget(session);
     session_discard(&session);
 }
 
@@ -262,8 +289,50 @@ static void import_subscription(struct session *session, struct reader *reader, 
             (int)session->client_id_size, session->client_id, status_text(status));
 }
 
-/* One in flight. late: the client is served already, so what was in flight is queued again under new packet
-   identifiers; what only waits for PUBCOMP is over. */
+/* Its publication, unless that was received. Takes from *request->share what is kept. */
+static void import_publication(struct session *session, struct reader *reader, struct delivery *delivery,
+    struct delivery_request *request)
+{
+    struct publication_view view;
+    uint32_t size = read_u32(reader);
+    struct bytes encoded = read_bytes(reader, size);
+    if (reader->failed || delivery->state != DELIVERY_PUBLISHED ||
+        acceptance_decode(encoded, &view) != STATUS_OK ||
+        !session_copy_identifiers(request, &delivery->identifiers)) {
+        reader->failed = true;
+        return;
+    }
+    delivery->publication = publication_new(&view);
+    delivery->share = *request->share;
+    *request->share = NULL;
+    if (delivery->publication == NULL || inflight_restore(&session->inflight, delivery) != STATUS_OK) {
+        delivery_clear(delivery);
+        reader->failed = true;
+    }
+}
+
+/* The client is served already: what was in flight is queued again under a new packet identifier; what only
+   waits for PUBCOMP is over. */
+static void import_late(
+    struct session *session, struct reader *reader, uint8_t state, struct delivery_request *request)
+{
+    if (state == DELIVERY_RELEASED)
+        return;
+    struct publication *object = NULL;
+    struct publication_view view;
+    uint32_t size = read_u32(reader);
+    struct bytes encoded = read_bytes(reader, size);
+    if (reader->failed || state != DELIVERY_PUBLISHED || acceptance_decode(encoded, &view) != STATUS_OK) {
+        reader->failed = true;
+        return;
+    }
+    request->view = &view;
+    request->object = &object;
+    if (session->move_in == NULL || !session_move_seen(session->move_in, &view.meta))
+        session_enqueue(session, request);
+    publication_unref(&object);
+}
+
 static void import_inflight(struct session *session, struct reader *reader, bool late)
 {
     struct delivery delivery = {.packet_id = read_u16(reader)};
@@ -271,41 +340,23 @@ static void import_inflight(struct session *session, struct reader *reader, bool
     delivery.sent_before = read_u8(reader) != 0;
     uint16_t note_size = read_u16(reader);
     struct bytes note = read_bytes(reader, note_size);
-    struct publication *object = NULL;
-    struct publication_view view;
-    struct delivery_request request = {.view = &view, .object = &object};
+    struct delivery_request request = {0};
+    struct delivery_share *share = NULL;
     uint32_t identifiers[64];
-    if (reader->failed || session_note_decode(note, &request, identifiers) != STATUS_OK) {
+    if (reader->failed || session_note_decode(session, note, &request, identifiers, &share) != STATUS_OK) {
         reader->failed = true;
         return;
     }
     delivery.qos = request.qos;
     delivery.retain = request.retain;
     delivery.identifier = request.identifier;
-    if (delivery.state == DELIVERY_RELEASED) {
-        if (!late && inflight_restore(&session->inflight, &delivery) != STATUS_OK)
-            reader->failed = true;
-        return;
-    }
-    uint32_t size = read_u32(reader);
-    struct bytes encoded = read_bytes(reader, size);
-    if (reader->failed || delivery.state != DELIVERY_PUBLISHED ||
-        acceptance_decode(encoded, &view) != STATUS_OK) {
+    if (late)
+        import_late(session, reader, delivery.state, &request);
+    else if (delivery.state != DELIVERY_RELEASED)
+        import_publication(session, reader, &delivery, &request);
+    else if (inflight_restore(&session->inflight, &delivery) != STATUS_OK)
         reader->failed = true;
-        return;
-    }
-    if (late) {
-        if (session->move_in == NULL || !session_move_seen(session->move_in, &view.meta))
-            session_enqueue(session, &request);
-    } else {
-        delivery.publication = publication_new(&view);
-        if (delivery.publication == NULL || !session_copy_identifiers(&request, &delivery.identifiers) ||
-            inflight_restore(&session->inflight, &delivery) != STATUS_OK) {
-            delivery_clear(&delivery);
-            reader->failed = true;
-        }
-    }
-    publication_unref(&object);
+    delivery_share_end(&share);
 }
 
 static enum status import_state(void *context, void *session_pointer, struct bytes state, bool late)
@@ -352,9 +403,11 @@ static void enqueue(struct session *session, const struct publication_view *view
 {
     uint32_t identifiers[64];
     struct delivery_request request = {.view = view, .object = object};
-    if (session_note_decode(note, &request, identifiers) != STATUS_OK)
+    struct delivery_share *share;
+    if (session_note_decode(session, note, &request, identifiers, &share) != STATUS_OK)
         return;
     session_enqueue(session, &request);
+    delivery_share_end(&share); /* unless it is kept */
     session_pump(session);
 }
 

@@ -91,14 +91,15 @@ static uint8_t subscribe_one(struct session *session, const struct mqtt_subscrib
     uint32_t identifier, struct suback_result *result)
 {
     const struct config_mqtt *limits = &session->worker->config->mqtt;
-    struct bytes group, filter;
-    if (topic_filter_shared(wanted->filter, &group, &filter))
+    struct bytes group, filter = wanted->filter;
+    bool shared = topic_filter_shared(wanted->filter, &group, &filter);
+    if (shared && !limits->shared_subscription)
         return MQTT_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED; /* as CONNACK says */
-    if (!limits->wildcard_subscription && has_wildcard(wanted->filter))
+    if (!limits->wildcard_subscription && has_wildcard(filter))
         return MQTT_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
-    if (topic_levels(wanted->filter) > limits->max_topic_levels)
+    if (topic_levels(filter) > limits->max_topic_levels)
         return MQTT_TOPIC_FILTER_INVALID;
-    if (session->rights != NULL && acl_readable(session->rights, wanted->filter) == ACL_NONE) {
+    if (session->rights != NULL && acl_readable(session->rights, filter) == ACL_NONE) {
         session->worker->counters->subscribe_denied++;
         log_debug("client %.*s: may not read any topic of a filter that it subscribes to",
             (int)session->client_id_size, session->client_id);
@@ -110,7 +111,7 @@ static uint8_t subscribe_one(struct session *session, const struct mqtt_subscrib
     if (status != STATUS_OK)
         return status == STATUS_LIMIT ? MQTT_QUOTA_EXCEEDED : MQTT_IMPLEMENTATION_SPECIFIC_ERROR;
     /* [MQTT-3.3.1-9, -10, -11] */
-    if (wanted->retain_handling == 0 || (wanted->retain_handling == 1 && !existed))
+    if (!shared && (wanted->retain_handling == 0 || (wanted->retain_handling == 1 && !existed)))
         result_link(result, subscription);
     return subscription->subscription.qos;
 }

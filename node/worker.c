@@ -63,10 +63,21 @@ void worker_spend(struct worker *worker, uint32_t bytes)
         event_base_loopbreak(worker->base);
 }
 
+void worker_publish(struct worker *worker)
+{
+    if (worker->shared.settle_first)
+        share_copies_tell(worker->copies);
+    worker->shared.settle_first = false;
+    bus_publish(worker->bus);
+}
+
 static void flush(struct worker *worker)
 {
-    while (!list_empty(&worker->dirty))
+    while (!list_empty(&worker->dirty)) {
         connection_flush(list_entry(worker->dirty.next, struct connection, dirty));
+        if (worker->shared.settle_first) /* by a queue that went on */
+            worker_publish(worker);
+    }
 }
 
 /* Arms a short timer while a full lane or a time-out needs a look sooner than the next tick. */
@@ -115,9 +126,11 @@ static void on_turn(void *context)
     if (worker->stalled_have_room) {
         worker->stalled_have_room = false;
         publish_retry_stalled(worker);
+        shared_retry(worker);
     }
     bool more_retained = retained_delivery_turn(worker);
     bus_turn_end(worker->bus);
+    worker->shared.settle_first = false;
     flush(worker);
     bus_turn_end(worker->bus); /* what a flush let through: a queue that went on */
     connection_free_closed(worker);
@@ -189,6 +202,7 @@ static void on_tick(evutil_socket_t fd, short events, void *argument)
     worker_wake(worker);
     bus_tick(worker->bus);
     timer_wheel_advance(&worker->wheel, worker->now_us);
+    shared_tick(worker);
     worker_listen_resume(worker);
     retained_expire(worker->retained, clock_real_us() / 1000,
         (uint64_t)worker->config->mqtt.tombstones_s * 1000, RETAINED_EXPIRE_BUDGET);
@@ -424,6 +438,8 @@ static enum status open_agreement(struct worker *worker)
     wills.table = worker->will_table;
     if (status == STATUS_OK)
         status = wills_new(&wills, &worker->wills);
+    if (status == STATUS_OK)
+        status = shared_open(worker);
     return status == STATUS_OK ? retained_state_open(worker) : status;
 }
 
@@ -479,6 +495,7 @@ static void worker_done(struct worker *worker)
     while (worker->leaving.next != NULL && !list_empty(&worker->leaving))
         session_abandon(NULL, list_entry(worker->leaving.next, struct session, leaving));
     access_files_close(&worker->access);
+    shared_done(worker);
     retained_state_done(worker);
     wills_free(&worker->wills);
     will_table_close(&worker->will_table);

@@ -10,11 +10,13 @@
 #include "cluster/claims.h"
 #include "cluster/routes.h"
 #include "cluster/session_move.h"
+#include "cluster/share_copies.h"
 #include "cluster/wills.h"
 #include "node/access_files.h"
 #include "node/child.h"
 #include "node/connection.h"
 #include "node/session.h"
+#include "node/shared_delivery.h"
 #include "shared/config.h"
 #include "shared/counters.h"
 #include "shared/keyed_hash.h"
@@ -76,6 +78,8 @@ struct worker {
     struct routes *routes;
     struct claims *claims;
     struct session_moves *moves;
+    struct share_copies *copies;
+    struct shared_deliveries shared;
     struct retained_transfer *transfers; /* [CHILD_SLOTS_MAX], retained_state.c */
     struct will_table *will_table;
     struct wills *wills;
@@ -140,6 +144,9 @@ struct worker {
 void worker_wake(struct worker *worker);
 /* Ends the turn early so that flushes happen, if its budget is used up. */
 void worker_spend(struct worker *worker, uint32_t bytes);
+
+/* What must lie in the lanes before a client's socket is written: whenever that is before the turn's end. */
+void worker_publish(struct worker *worker);
 
 /* session_connect.c: CONNECT, its claim, CONNACK */
 void connect_received(struct connection *connection, struct bytes body);

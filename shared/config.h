@@ -10,6 +10,7 @@
 #define SHARED_CONFIG_H
 
 #include "shared/log.h"
+#include "shared/share_pick.h"
 #include "shared/status.h"
 
 #include <stdbool.h>
@@ -114,6 +115,8 @@ struct config_mqtt {
     bool validate_payload_format;
     char *response_information; /* owned; NULL: none */
     char *server_reference;     /* owned; NULL: none */
+    bool shared_subscription;
+    enum share_strategy shared_strategy;
     uint32_t max_topic_levels;
     uint32_t max_topic_alias; /* inward; told to version 5 clients; 0: none */
     uint32_t max_clientid_length;
@@ -134,7 +137,8 @@ struct config_bus {
     size_t window; /* bytes of a lane's ring; a power of two */
     uint32_t stall_timeout_ms;
     enum config_carrier carrier;
-    size_t will_table; /* bytes per slot */
+    size_t will_table;    /* bytes per slot */
+    size_t shared_copies; /* bytes per peer */
 };
 
 struct config_session {

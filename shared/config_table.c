@@ -45,6 +45,16 @@ static const struct config_choice peer_cert_words[] = {
     {NULL, 0},
 };
 
+static const struct config_choice strategy_words[] = {
+    {"round_robin", SHARE_ROUND_ROBIN},
+    {"random", SHARE_RANDOM},
+    {"sticky", SHARE_STICKY},
+    {"hash_clientid", SHARE_HASH_CLIENTID},
+    {"hash_topic", SHARE_HASH_TOPIC},
+    {"local", SHARE_LOCAL},
+    {NULL, 0},
+};
+
 static const struct config_choice carrier_words[] = {{"nanomsg", CONFIG_CARRIER_NANOMSG}, {NULL, 0}};
 
 static const struct config_choice level_words[] = {
@@ -165,6 +175,12 @@ const struct config_row config_table[] = {
      "Clients may subscribe with + and #."},
     {"mqtt.server_reference", CONFIG_TYPE_STRING, FIELD(mqtt.server_reference), NULL, 1, 1024, NULL,
      "Where version 5 clients are sent when this node stops (DISCONNECT 0x9C with this Server Reference instead of 0x8B)."},
+    {"mqtt.shared_subscription", CONFIG_TYPE_BOOL, FIELD(mqtt.shared_subscription), "true", 0, 0, NULL,
+     "Clients may subscribe to $share/GROUP/FILTER: each message goes to one member of the group."},
+    {"mqtt.shared_subscription_strategy", CONFIG_TYPE_CHOICE, FIELD(mqtt.shared_strategy), "\"round_robin\"", 0, 0,
+     strategy_words, "Who of a group gets a message: members in turn (round_robin), any (random), the same one as "
+     "long as it is connected (sticky), the same one for the same publisher (hash_clientid) or topic (hash_topic), or "
+     "in turn those that the publisher's worker serves, if there are any (local). Members without a connection come last."},
     {"mqtt.max_topic_levels", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_topic_levels), "128", 1, 65535, NULL,
      "Levels of a topic name or filter."},
     {"mqtt.max_topic_alias", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_topic_alias), "16", 0, 65535, NULL,
@@ -200,6 +216,9 @@ const struct config_row config_table[] = {
      "What carries the frames."},
     {"bus.will_table", CONFIG_TYPE_SIZE, FIELD(bus.will_table), "\"16MiB\"", 256 * KIB, 1024 * MIB, NULL,
      "Memory per worker for the wills of its clients, which outlive it."},
+    {"bus.shared_copies", CONFIG_TYPE_SIZE, FIELD(bus.shared_copies), "\"4MiB\"", 64 * KIB, 1024 * MIB, NULL,
+     "QoS 1 and 2 messages that a worker keeps for another one whose members of shared groups have not acknowledged "
+     "them, so that they reach other members if that worker crashes. At the bound others are picked."},
     {"session.claim_timeout", CONFIG_TYPE_MS, FIELD(session.claim_timeout_ms), "\"1s\"", 50, 60000, NULL,
      "How long a CONNECT waits for another process that may hold the session and does not answer."},
     {"auth.allow_anonymous", CONFIG_TYPE_CHOICE, FIELD(auth.allow_anonymous), "\"auto\"", 0, 0, anonymous_words,

@@ -27,6 +27,9 @@
     X(sessions_moved_in, C, "sessions taken over from another worker")                                       \
     X(sessions_expired, C, "sessions that ended by expiry")                                                  \
     X(subscriptions, G, "subscriptions of the sessions")                                                     \
+    X(shared_subscriptions, G, "subscriptions of them that are parts in shared groups")                      \
+    X(shared_redelivered, C, "publications of shared groups handed on from one member to another")           \
+    X(shared_dropped, C, "publications of shared groups lost since no other member could take them")         \
     X(routes, G, "filters that other bus peers have announced")                                              \
     X(retained, G, "retained messages held")                                                                 \
     X(packets_received, C, "MQTT packets received")                                                          \
