@@ -103,9 +103,9 @@ struct connection {
     struct list subacks;                   /* SUBSCRIBEs whose SUBACK waits for the routes */
     struct topic_aliases_in *aliases_in;   /* owned; NULL until used */
     struct topic_aliases_out *aliases_out; /* owned; NULL: the client takes none */
-    uint32_t suback_filters;               /* of all subacks */
     uint64_t next_ticket;
     struct peer_address address;
+    uint32_t suback_filters; /* of all subacks */
 };
 
 /* What a client's certificate says of it, as its listener asks (peer_cert_as_username,
