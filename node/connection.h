@@ -19,7 +19,8 @@ struct session;
 struct worker_listener;
 
 enum connection_state {
-    CONNECTION_HANDSHAKE,   /* accepted on a TLS listener, until the handshake is done */
+    CONNECTION_PROXY,       /* accepted behind a load balancer, until its PROXY header has come */
+    CONNECTION_HANDSHAKE,   /* TLS, WebSocket or both, until the handshake is done */
     CONNECTION_WAITING,     /* until CONNECT has come */
     CONNECTION_AUTHORIZING, /* CONNECT is well-formed; who is it, may it connect */
     CONNECTION_CLAIMING,    /* it may; its session is being claimed or moved here; until CONNACK */

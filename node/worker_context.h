@@ -116,6 +116,7 @@ struct worker {
     struct event *again_event; /* ends the wait at once: more retained messages are due */
     uint8_t *scratch;          /* WORKER_SCRATCH_SIZE: reads */
     struct transport_scratch *transport_scratch;
+    struct websocket_frames *websocket_frames; /* NULL: no listener needs it */
     uint8_t *buffers[WORKER_BUFFERS_MAX];
     uint32_t buffer_count;
     void *spares[WORKER_SPARES_MAX]; /* owned: blocks of session_connect.c for CONNECTs to come */
