@@ -237,6 +237,24 @@ class Sessions(Case):
             client.wait_messages(2)
             self.assertEqual(client.payloads(), [b"before", b"after"])
 
+    @workers(1, 2)
+    def test_take_over_ends_the_old_connection_and_keeps_the_session(self, count):
+        broker = self.broker(count)
+        sender = broker.client("s", slot=0)
+        for version in (4, 5):
+            props = LASTING if version == 5 else None
+            clients = [broker.client("c", version, clean=False, props=props, slot=0)]
+            clients[0].subscribe("t", 1)
+            for turn in range(1, 5):
+                clients.append(broker.client("c", version, clean=False, props=props, slot=turn % count))
+                self.assertTrue(clients[-1].connack.session_present)
+                goodbye = clients[-2].expect_closed()
+                self.assertEqual(goodbye and goodbye.reason, 0x8E if version == 5 else None)
+                sender.publish("t", b"%d" % turn, 1)
+                self.assertEqual(clients[-1].wait_messages(1)[0].payload, b"%d" % turn)
+            self.assertEqual([len(client.messages) for client in clients], [0, 1, 1, 1, 1])
+            broker.client("c", version).disconnect()
+
     def test_retained_messages_outlive_the_session_that_sent_them(self):
         broker = self.broker()
         for version in (4, 5):

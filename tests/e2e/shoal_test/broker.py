@@ -45,8 +45,7 @@ class Broker:
     """
     Broker(folder, workers=2, config={"mqtt": {...}}, tls={"verify": "verify_peer"}, listeners={"tcp:b": {...}})
 
-    Listeners: tcp:plain on self.port, ssl:tls on self.tls_port; more by `listeners`, their ports in self.ports, the
-    paths of Unix sockets in self.paths.
+    Listeners: tcp:plain on self.port, ssl:tls on self.tls_port; more by `listeners`, their ports in self.ports.
     """
 
     program = BIN / "shoald"
@@ -56,7 +55,7 @@ class Broker:
         os.makedirs(folder, exist_ok=True)
         os.chmod(folder, 0o755)
         self.certificates = certificates.make()
-        self.reserved, self.ports, self.paths = [], {}, {}
+        self.reserved, self.ports = [], {}
         self.child = None
         self.made = []  # every client: one that is collected would close its connection
         self.expected_reports = False
@@ -70,14 +69,11 @@ class Broker:
 
     # Configuration --------------------------------------------------------------------------------------------
     def _listener(self, key, settings):
-        if key.startswith("unix:"):
-            self.paths[key] = os.path.join(self.folder, key[5:] + ".sock")
-            return merge({"bind": self.paths[key]}, settings)
         reservation = Port()
         self.reserved.append(reservation)
         self.ports[key] = reservation.number
         listener = {"bind": "127.0.0.1:%d" % reservation.number}
-        if key.startswith(("ssl:", "wss:")):
+        if key.startswith("ssl:"):
             made = self.certificates
             listener.update(keyfile=made.path("server.key"), certfile=made.path("server.pem"),
                             cacertfile=made.path("ca.pem"))
