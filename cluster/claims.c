@@ -21,8 +21,10 @@ static bool ghost_answered(
 static void finish(struct claim *claim, const struct claims_grant *grant);
 static void time_out(struct claims *claims, uint64_t now_us);
 static void go_on_alone(struct claims *claims, struct claim *claim);
-static void claim_again(struct claims *claims, unsigned peer);
+static void claim_again(struct claims *claims);
 static void give_back(struct claims *claims, struct bytes client_id, uint64_t stamp, bool unwanted);
+static void remember_superseded(
+    struct claims *claims, struct bytes client_id, uint64_t stamp, unsigned owner, bool owner_died);
 static void forget_superseded(struct claims *claims, uint64_t now_us);
 static void superseder_died(struct claims *claims, unsigned peer);
 static enum status on_record(void *context, const struct bus_record *record);
@@ -53,6 +55,7 @@ enum status claims_new(const struct claims_settings *settings, struct claims **r
         list_init(&claims->buckets[i]);
         list_init(&claims->client_buckets[i]);
         list_init(&claims->ghost_buckets[i]);
+        list_init(&claims->superseded_buckets[i]);
     }
     for (unsigned i = 0; i < BUS_PEERS_MAX; i++)
         list_init(&claims->homes[i].pending);
@@ -132,6 +135,8 @@ enum claim_trace claims_trace(const struct claims *claims, struct bytes client_i
             return CLAIM_TRACE_WAITING;
         if (!ghost->answered)
             continue;
+        if (ghost->previous == bus_self(claims->bus) || ghost->previous == CLAIMS_NOBODY)
+            continue; /* what it replaced is told by the one before it, or by the session here */
         if (ghost->stamp >= before || (trace == CLAIM_TRACE_GIVEN_UP && ghost->stamp < *ret_stamp))
             continue;
         *ret_previous = ghost->previous;
@@ -278,16 +283,41 @@ void claims_superseded(
     uint64_t own = claims->engine.owned(claims->engine.context, client_id);
     if (own == 0 || own >= stamp)
         return;
-    struct claims_superseded *it = malloc(sizeof *it + client_id.size);
-    if (it != NULL) {
+    bool died = !claims_is_live(claims, owner) || claims_incarnation(claims, owner) != incarnation;
+    remember_superseded(claims, client_id, own, owner, died);
+    claims->engine.superseded(claims->engine.context, client_id, stamp, owner);
+}
+
+static struct claims_superseded *find_superseded(struct claims *claims, struct bytes client_id, size_t bucket)
+{
+    list_for_each(&claims->superseded_buckets[bucket], element, following)
+    {
+        struct claims_superseded *it = list_entry(element, struct claims_superseded, bucket);
+        if (bytes_equal(bytes_of(it->id, it->id_size), client_id))
+            return it;
+    }
+    return NULL;
+}
+
+/* Without memory it is not: only a lost message matters then. */
+static void remember_superseded(
+    struct claims *claims, struct bytes client_id, uint64_t stamp, unsigned owner, bool owner_died)
+{
+    size_t bucket = claims_hash(claims, client_id) % CLAIMS_BUCKETS;
+    struct claims_superseded *it = find_superseded(claims, client_id, bucket);
+    if (it == NULL) {
+        it = malloc(sizeof *it + client_id.size);
+        if (it == NULL)
+            return;
         it->until_us = clock_monotonic_us() + CLAIMS_SUPERSEDED_US;
-        it->owner = owner;
-        it->owner_died = !claims_is_live(claims, owner) || claims_incarnation(claims, owner) != incarnation;
         it->id_size = (uint16_t)client_id.size;
         memcpy(it->id, client_id.data, client_id.size);
         list_append(&claims->superseded, &it->link);
+        list_append(&claims->superseded_buckets[bucket], &it->bucket);
     }
-    claims->engine.superseded(claims->engine.context, client_id, stamp, owner);
+    it->stamp = stamp;
+    it->owner = owner;
+    it->owner_died = owner_died;
 }
 
 static bool begin(struct claims *claims, struct claim *claim)
@@ -412,15 +442,19 @@ static void time_out(struct claims *claims, uint64_t now_us)
     }
 }
 
-/* Those that the dead registrar has not answered. Begins anew after each that was answered at once: its
-   callback may have cancelled any other. */
-static void claim_again(struct claims *claims, unsigned peer)
+/*
+ * Those that a dead registrar has not answered. At the end of the turn, when all that the master has to say
+ * is known: perhaps the next incarnation is there already. Begins anew after each that was answered at once:
+ * its callback may have cancelled any other.
+ */
+static void claim_again(struct claims *claims)
 {
+    claims->ask_again = false;
     struct list *at = claims->outstanding.next;
     while (at != &claims->outstanding) {
         struct claim *claim = list_entry(at, struct claim, link);
         uint64_t number = claim->id;
-        if (claim->registrar == peer) {
+        if (claim->registrar == CLAIMS_NOBODY) {
             ask_registrar(claims, claim);
             if (find_outstanding(claims, number) == NULL) {
                 at = claims->outstanding.next;
@@ -463,18 +497,28 @@ static void give_back(struct claims *claims, struct bytes client_id, uint64_t st
     claims_send(claims, registrar, claims_write_id(to, client_id));
 }
 
-/* Those whose new owner died before it asked for the session are reported anew: they are ours as before. */
+/*
+ * Those whose new owner died before it asked for the session, and those whom nobody has asked for in all this
+ * time, are reported anew. In a list of its own meanwhile, since a report may find us superseded once more.
+ */
 static void forget_superseded(struct claims *claims, uint64_t now_us)
 {
+    struct list due;
+    list_init(&due);
     list_for_each(&claims->superseded, element, following)
     {
         struct claims_superseded *it = list_entry(element, struct claims_superseded, link);
         if (!it->owner_died && it->until_us > now_us)
             continue;
+        list_remove(&it->link);
+        list_remove(&it->bucket);
+        list_append(&due, &it->link);
+    }
+    while (!list_empty(&due)) {
+        struct claims_superseded *it = list_entry(due.next, struct claims_superseded, link);
         struct bytes client_id = bytes_of(it->id, it->id_size);
-        uint64_t stamp = it->owner_died ? claims->engine.owned(claims->engine.context, client_id) : 0;
-        if (stamp != 0)
-            claims_report(claims, client_id, stamp);
+        if (claims_owned(claims, client_id) == it->stamp)
+            claims_report(claims, client_id, it->stamp);
         list_remove(&it->link);
         free(it);
     }
@@ -607,7 +651,14 @@ static void on_died(void *context, unsigned peer)
     outbox_drop(&claims->outbox, peer);
     superseder_died(claims, peer);
     claims_collect_peer_died(claims, peer);
-    claim_again(claims, peer);
+    list_for_each(&claims->outstanding, element, following)
+    {
+        struct claim *claim = list_entry(element, struct claim, link);
+        if (claim->registrar == peer) {
+            claim->registrar = CLAIMS_NOBODY;
+            claims->ask_again = true;
+        }
+    }
 }
 
 static void on_room(void *context, unsigned peer)
@@ -627,6 +678,8 @@ static void on_out_of_step(void *context, unsigned peer)
 static void on_turn_ending(void *context)
 {
     struct claims *claims = context;
+    if (claims->ask_again)
+        claim_again(claims);
     outbox_pump_all(&claims->outbox);
 }
 
@@ -634,6 +687,8 @@ static void on_tick(void *context)
 {
     struct claims *claims = context;
     uint64_t now_us = clock_monotonic_us();
+    /* We may have stood still: what was answered meanwhile counts before time-outs do. */
+    bus_drain_if_stale(claims->bus, now_us);
     time_out(claims, now_us);
     claims_collect_tick(claims, now_us);
     claims_registrar_tick(claims, now_us);

@@ -33,9 +33,9 @@ enum claims_kind {
 #define CLAIMS_HEAD_SIZE 9u
 #define CLAIMS_BUCKETS   1024u
 #define CLAIMS_NOBODY    BUS_PEERS_MAX
-/* How long one that was superseded is remembered: longer than a worker may stand still before it is replaced.
- */
-#define CLAIMS_SUPERSEDED_US 30000000u
+/* A session that was superseded and that nobody has asked for meanwhile is reported anew: whatever was lost
+   on the way (its new owner died, or gave up before it could ask), the registrar finds out. */
+#define CLAIMS_SUPERSEDED_US 3000000u
 /* How long a cancelled claim is: as long as the next owner may take to ask, who waits for claim_timeout at
  * most. */
 #define CLAIMS_GHOST_US 12000000u
@@ -105,7 +105,9 @@ struct claims_ghost {
 /* A client of ours that another worker has claimed: ours again should that one die before it asks. */
 struct claims_superseded {
     struct list link;
+    struct list bucket;
     uint64_t until_us;
+    uint64_t stamp; /* ours */
     unsigned owner;
     bool owner_died;
     uint16_t id_size;
@@ -122,12 +124,14 @@ struct claims {
     uint32_t generations[BUS_PEERS_MAX];
     /* Claimant. */
     uint64_t number;
+    bool ask_again;          /* the registrar of some has died */
     struct list outstanding; /* struct claim, in the order of deadlines */
     struct list buckets[CLAIMS_BUCKETS];
     struct list client_buckets[CLAIMS_BUCKETS];
-    struct list ghosts;                        /* in the order of until_us */
-    struct list ghost_buckets[CLAIMS_BUCKETS]; /* by client */
-    struct list superseded;                    /* in the order of until_us */
+    struct list ghosts;                             /* in the order of until_us */
+    struct list ghost_buckets[CLAIMS_BUCKETS];      /* by client */
+    struct list superseded;                         /* in the order of until_us */
+    struct list superseded_buckets[CLAIMS_BUCKETS]; /* by client */
     /* Registrar. */
     struct hash_table table;
     struct pointer_bag records;

@@ -286,10 +286,19 @@ static void set_owner(struct claims *claims, struct claims_record *record, unsig
     record->stamp = stamp;
 }
 
+static bool has_prior(const struct claims_record *record, unsigned peer, uint64_t stamp)
+{
+    for (const struct claims_prior *prior = record->priors; prior != NULL; prior = prior->next) {
+        if (prior->peer == peer && prior->stamp == stamp)
+            return true;
+    }
+    return false;
+}
+
 /* Without memory it is forgotten: its own report, when the owner dies, brings it back. */
 static void push_prior(struct claims_record *record, unsigned peer, uint32_t generation, uint64_t stamp)
 {
-    struct claims_prior *prior = malloc(sizeof *prior);
+    struct claims_prior *prior = has_prior(record, peer, stamp) ? NULL : malloc(sizeof *prior);
     if (prior == NULL)
         return;
     *prior = (struct claims_prior){

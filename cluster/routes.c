@@ -425,6 +425,8 @@ static void on_tick(void *context)
 {
     struct routes *routes = context;
     uint64_t now_us = clock_monotonic_us();
+    /* We may have stood still: what was answered meanwhile counts before time-outs do. */
+    bus_drain_if_stale(routes->bus, now_us);
     end_lingering(routes, now_us);
     routes_state_tick(routes, now_us);
     routes_settle_waiters(routes);

@@ -359,5 +359,9 @@ static void on_turn_ending(void *context)
 
 static void on_tick(void *context)
 {
-    in_tick(context, clock_monotonic_us());
+    struct session_moves *moves = context;
+    uint64_t now_us = clock_monotonic_us();
+    /* We may have stood still: what was answered meanwhile counts before time-outs do. */
+    bus_drain_if_stale(moves->bus, now_us);
+    in_tick(moves, now_us);
 }

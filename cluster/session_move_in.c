@@ -551,6 +551,7 @@ static void inherit(struct session_move_in *in, struct session_move_out *out)
         return;
     in->moves->ops->in_done(in->moves->context, out->session, NULL);
     rest->out = in->out;
+    rest->answer_owed = false;
     if (rest->state != IN_MERGING)
         rest->late = true;
     struct session_move_in *last = rest;

@@ -79,10 +79,17 @@ static bool mark_step(struct session_moves *moves, struct move_mark *mark)
     return true;
 }
 
+/* Incarnations grow: one that we have not been told of yet is not gone. */
 static bool old_owner_is_gone(const struct session_moves *moves, const struct move_mark *mark)
 {
-    return (moves_everybody(moves) & move_bit(mark->old_owner)) == 0 ||
-           bus_peer_origin(moves->bus, mark->old_owner).incarnation != mark->old_incarnation;
+    uint64_t known = bus_peer_origin(moves->bus, mark->old_owner).incarnation;
+    bool lives = (bus_live_peers(moves->bus) & move_bit(mark->old_owner)) != 0;
+    return known > mark->old_incarnation || (known == mark->old_incarnation && !lives);
+}
+
+static bool old_owner_is_unknown(const struct session_moves *moves, const struct move_mark *mark)
+{
+    return bus_peer_origin(moves->bus, mark->old_owner).incarnation < mark->old_incarnation;
 }
 
 static bool put_mark(struct session_moves *moves, struct move_mark *mark)
@@ -102,6 +109,8 @@ static bool put_mark(struct session_moves *moves, struct move_mark *mark)
         mark->completed = true;
         return true;
     }
+    if (old_owner_is_unknown(moves, mark))
+        return false; /* the master will tell us */
     if (bus_full(moves->bus, move_bit(peer), MARK_SIZE + OUTBOX_SLACK, BUS_ROOM_CONTROL) != 0)
         return false;
     uint8_t *to = bus_put(moves->bus, peer, BUS_RECORD_MOVE_MARK, MARK_SIZE, BUS_ROOM_CONTROL);

@@ -18,6 +18,7 @@ static bool must_wait(struct session_moves *moves, const struct move_request *re
 static bool send_where_it_was(struct session_moves *moves, const struct move_request *request);
 static bool keep_early(struct session_moves *moves, const struct move_request *request);
 static void answer_nothing(struct session_moves *moves, unsigned peer, uint64_t id);
+static void drop_followers(struct session_move_out *out, unsigned peer, uint64_t id);
 static void follow(struct session_move_out *out, unsigned peer, uint64_t id, uint64_t stamp);
 static void drop_earlies(struct session_moves *moves, uint64_t peers);
 static void end(struct session_move_out *out);
@@ -74,6 +75,7 @@ void out_on_request(struct session_moves *moves, const struct move_request *requ
         follow(out, request->peer, request->id, request->stamp);
 }
 
+/* It was not its turn yet. */
 void out_on_given_up_early(struct session_moves *moves, unsigned peer, uint64_t id)
 {
     list_for_each(&moves->earlies, element, following)
@@ -83,6 +85,21 @@ void out_on_given_up_early(struct session_moves *moves, unsigned peer, uint64_t 
             continue;
         list_remove(&early->link);
         free(early);
+    }
+    list_for_each(&moves->outs, element, following)
+        drop_followers(list_entry(element, struct session_move_out, link), peer, id);
+}
+
+/* Those of a peer: this one, or all (0). */
+static void drop_followers(struct session_move_out *out, unsigned peer, uint64_t id)
+{
+    list_for_each(&out->followers, element, following)
+    {
+        struct move_follower *it = list_entry(element, struct move_follower, link);
+        if (it->peer != peer || (id != 0 && it->id != id))
+            continue;
+        list_remove(&it->link);
+        free(it);
     }
 }
 
@@ -183,14 +200,7 @@ void out_peer_died(struct session_moves *moves, unsigned peer)
         struct session_move_out *out = list_entry(outs.next, struct session_move_out, link);
         list_remove(&out->link);
         list_append(&moves->outs, &out->link);
-        list_for_each(&out->followers, element, following)
-        {
-            struct move_follower *it = list_entry(element, struct move_follower, link);
-            if (it->peer != peer)
-                continue;
-            list_remove(&it->link);
-            free(it);
-        }
+        drop_followers(out, peer, 0);
         if (out->state == OUT_PARKED || out->peer != peer)
             origin_died(out, peer);
         else if (out->state == OUT_FORWARDING)
