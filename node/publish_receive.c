@@ -237,21 +237,6 @@ static struct bytes forward_properties(const struct mqtt_publish *publish, uint8
 /* Routing
  * ----------------------------------------------------------------------------------------------------- */
 
-/* Acknowledges a QoS 1 or 2 publication, at once if it is done. */
-static bool accept_publish(struct connection *connection, const struct mqtt_publish *publish, uint64_t ticket,
-    bool matched, bool done)
-{
-    if (publish->qos == 2 && awaiting_add(&connection->session->awaiting, publish->packet_id) != STATUS_OK)
-        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
-    connection->unacknowledged++;
-    struct pending_acknowledgement pending = {.ticket = ticket,
-        .packet_id = publish->packet_id,
-        .type = publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC,
-        .reason = !matched && connection->version == MQTT_5_0 ? MQTT_NO_MATCHING_SUBSCRIBERS : MQTT_SUCCESS,
-        .done = done};
-    return acknowledge_in_order(connection, &pending);
-}
-
 /* Routes it and acknowledges as far as it may. False: a hold or the end. */
 static bool route(struct connection *connection, const struct mqtt_publish *publish, struct bytes properties)
 {
@@ -282,21 +267,15 @@ static bool route(struct connection *connection, const struct mqtt_publish *publ
     if (result == ACCEPTANCE_REFUSED)
         return refuse_publish(connection, publish, MQTT_QUOTA_EXCEEDED,
             "a durable session's worker takes no more publications now");
-    return accept_publish(connection, publish, ticket, matched, result == ACCEPTANCE_DONE);
-}
-
-/* What its client may not publish: told in version 5. Version 3 has no word for it, and the field
-   (Mosquitto, EMQX) acknowledges and throws away. QoS 0 goes without a word in both. */
-static bool deny(struct connection *connection, const struct mqtt_publish *publish)
-{
-    connection->worker->counters->publish_denied++;
-    log_debug("%s: may not publish to %.*s", connection_peer(connection), (int)publish->topic.size,
-        (const char *)publish->topic.data);
-    if (publish->qos == 0)
-        return true;
-    if (connection->version == MQTT_5_0)
-        return refuse_publish(connection, publish, MQTT_NOT_AUTHORIZED, "");
-    return accept_publish(connection, publish, ++connection->next_ticket, true, true);
+    if (publish->qos == 2 && awaiting_add(&session->awaiting, publish->packet_id) != STATUS_OK)
+        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
+    connection->unacknowledged++;
+    struct pending_acknowledgement pending = {.ticket = ticket,
+        .packet_id = publish->packet_id,
+        .type = publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC,
+        .reason = !matched && connection->version == MQTT_5_0 ? MQTT_NO_MATCHING_SUBSCRIBERS : MQTT_SUCCESS,
+        .done = result == ACCEPTANCE_DONE};
+    return acknowledge_in_order(connection, &pending);
 }
 
 bool publish_received(struct connection *connection, uint8_t flags, struct bytes body)
@@ -324,9 +303,11 @@ bool publish_received(struct connection *connection, uint8_t flags, struct bytes
             .packet_id = publish.packet_id, .type = MQTT_PUBREC, .done = true};
         return acknowledge_in_order(connection, &again);
     }
-    if (connection->session->rights != NULL &&
-        !acl_allows(connection->session->rights, ACL_WRITE, publish.topic))
-        return deny(connection, &publish);
+    const struct acl_rights *rights = connection->session->rights;
+    if (rights != NULL && !acl_allows(rights, ACL_WRITE, publish.topic)) {
+        connection->worker->counters->publish_denied++;
+        return deny_publish(connection, &publish, "acl_file does not allow it");
+    }
     if (publish.properties_forward_as_they_are || publish.properties.size <= 1024) {
         uint8_t scratch[1024];
         return route(connection, &publish, forward_properties(&publish, scratch));
