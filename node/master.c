@@ -314,6 +314,7 @@ static int run_node(struct master *master, struct loaded *loaded, const struct c
     int code = MASTER_EXIT_START;
     if (status == STATUS_OK) {
         log_start(master);
+        master_memory_own_counters(&master->memory)->node_started_ms = master->started_us / 1000;
         master_children_start(master->children);
         event_base_dispatch(master->base);
         code = master->children->forced ? MASTER_EXIT_FORCED : MASTER_EXIT_OK;

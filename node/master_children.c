@@ -385,6 +385,16 @@ static void ping(struct master_child *child, uint64_t now)
     master_child_send(child, &message);
 }
 
+/* The most clients at a time: in the master's page, which outlives workers. */
+static void note_clients(struct master_children *all)
+{
+    struct counters sum;
+    struct counters *own = master_memory_own_counters(all->memory);
+    counters_sum(all->memory->counters_base, all->memory->workers + 1, &sum);
+    if (sum.clients > own->clients_maximum)
+        own->clients_maximum = sum.clients;
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *argument)
 {
     (void)fd;
@@ -395,6 +405,7 @@ static void on_tick(evutil_socket_t fd, short what, void *argument)
         return; /* who is silent now is killed by the deadline of the stop */
     bool stood_still = now - all->tick_us > TICK_GAP_US;
     all->tick_us = now;
+    note_clients(all);
     if (stood_still)
         log_notice("the master itself was not running for a while; no worker is blamed for silence");
     for (unsigned slot = 0; slot < all->count; slot++) {

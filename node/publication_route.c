@@ -256,3 +256,12 @@ bool publication_deliver(void *context, unsigned peer, const struct publication_
     publication_unref(&object);
     return durable;
 }
+
+void publication_deliver_here(struct worker *worker, const struct publication_view *view)
+{
+    struct topic_match match = topic_index_match(worker->index, view->topic);
+    struct publication *object = NULL;
+    if (match.count > 0)
+        deliver_local(worker, &match, bus_self(worker->bus), view, &object);
+    publication_unref(&object);
+}

@@ -5,6 +5,7 @@
  */
 #include "node/connection.h"
 #include "node/worker_context.h"
+#include "node/worker_sys.h"
 
 #include "shared/log.h"
 
@@ -95,7 +96,8 @@ static bool walk_begin(struct session *session, struct retained_delivery *delive
 {
     char filter[65536];
     size_t size = topic_filter_text(delivery->subscription->subscription.filter, filter, sizeof filter);
-    delivery->walk = retained_walk_new(session->worker->retained, bytes_of(filter, size));
+    struct retained *retained = worker_retained_of(session->worker, bytes_of(filter, size));
+    delivery->walk = retained_walk_new(retained, bytes_of(filter, size));
     /* From now on a new SUBSCRIBE needs a walk of its own. */
     delivery->subscription->retained_due = NULL;
     return delivery->walk != NULL;

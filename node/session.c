@@ -160,6 +160,8 @@ void session_connected(struct session *session, struct connection *connection)
     assert(session->connection == NULL);
     timer_wheel_cancel(&session->worker->wheel, &session->timer);
     session->connection = connection;
+    session->worker->counters->clients++;
+    session->worker->counters->connects_accepted++;
     session->version = connection->version;
     connection->session = session;
     connection->unacknowledged = session->awaiting.count;
@@ -173,6 +175,8 @@ void session_connected(struct session *session, struct connection *connection)
 
 void session_disconnected(struct session *session, bool with_will)
 {
+    if (session->connection != NULL)
+        session->worker->counters->clients--;
     session->connection = NULL;
     shared_set_connected(session, false);
     if (!with_will)

@@ -4,6 +4,7 @@
 #include "node/session.h"
 #include "node/shared_delivery.h"
 #include "node/worker_context.h"
+#include "node/worker_sys.h"
 
 #include "shared/log.h"
 #include "shared/topic_name.h"
@@ -224,7 +225,7 @@ enum status session_subscribe(struct session *session, const struct mqtt_subscri
         enlist(session, it, cost);
     }
     set_options(session, it, filter, identifier);
-    it->retained_applied = retained_applied(worker->retained);
+    it->retained_applied = retained_applied(worker_retained_of(worker, filter->filter));
     *ret_subscription = it;
     return STATUS_OK;
 }

@@ -10,6 +10,7 @@
 #include "node/password_check.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
+#include "node/worker_sys.h"
 
 #include "shared/bus_carrier_nanomsg.h"
 #include "shared/clock.h"
@@ -206,6 +207,7 @@ static void on_tick(evutil_socket_t fd, short events, void *argument)
     worker_listen_resume(worker);
     retained_expire(worker->retained, clock_real_us() / 1000,
         (uint64_t)worker->config->mqtt.tombstones_s * 1000, RETAINED_EXPIRE_BUDGET);
+    worker_sys_tick(worker);
     shrink_buffers(worker);
     trim(worker);
 }
@@ -270,6 +272,7 @@ static void on_routes_ready(void *context, bool ready, uint64_t unknown)
     if (!ready)
         return;
     worker->ready = true;
+    worker_sys_tick(worker); /* who subscribes first finds them */
     wills_start(worker->wills);
     worker_listen_start(worker);
     child_ready(worker->child);
@@ -506,6 +509,7 @@ static void worker_done(struct worker *worker)
     if (worker->carrier != NULL)
         worker->carrier->ops->free(&worker->carrier);
     bus_free(&worker->bus);
+    worker_sys_done(worker);
     retained_free(&worker->retained);
     topic_index_free(&worker->index);
     session_table_done(&worker->sessions);
@@ -551,6 +555,8 @@ int worker_main(struct child *child)
         status = open_bus(worker);
     if (status == STATUS_OK)
         status = open_agreement(worker);
+    if (status == STATUS_OK)
+        status = worker_sys_open(worker);
     if (status == STATUS_OK)
         status = open_timers(worker);
     if (status != STATUS_OK) {

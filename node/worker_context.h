@@ -72,6 +72,7 @@ struct worker {
     /* Routing */
     struct topic_index *index;
     struct retained *retained;
+    struct worker_sys *sys; /* worker_sys.c; NULL: no $SYS topics */
     struct bus *bus;
     struct bus_carrier *carrier;
     struct acceptance *acceptance;
@@ -210,6 +211,9 @@ enum acceptance_result publication_route(
     struct worker *worker, struct publication_view *view, void *taker, uint64_t ticket, bool *ret_matched);
 /* Acceptance's hook: from a peer, to local sessions. True if a durable session took it. */
 bool publication_deliver(void *context, unsigned peer, const struct publication_view *view);
+
+/* To this worker's sessions alone: what the node says itself (worker_sys.c). */
+void publication_deliver_here(struct worker *worker, const struct publication_view *view);
 
 /* session_will.c */
 /* Notes the will of a CONNECT in the slot's table. STATUS_LIMIT: the table is full. */

@@ -128,6 +128,7 @@ struct config_mqtt {
     double keepalive_multiplier;
     uint32_t session_expiry_max_s; /* clamp for version 5 */
     uint32_t session_expiry_v3_s;  /* of a version 3 session with clean session 0 */
+    uint32_t sys_interval_s; /* 0: no $SYS topics */
     uint32_t tombstones_s;         /* how long the deletion of a retained message is remembered */
 };
 

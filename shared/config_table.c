@@ -203,6 +203,8 @@ const struct config_row config_table[] = {
      NULL, "Longest session expiry of version 5 clients; told to those that ask for more."},
     {"mqtt.session_expiry_v3", CONFIG_TYPE_SECONDS, FIELD(mqtt.session_expiry_v3_s), "\"2h\"", 0, 4294967295.0,
      NULL, "How long the session of a version 3 client without clean session outlives its connection."},
+    {"mqtt.sys_interval", CONFIG_TYPE_SECONDS, FIELD(mqtt.sys_interval_s), "\"10s\"", 0, DAY_S, NULL,
+     "How often the node tells about itself in $SYS topics; 0 never."},
     {"mqtt.tombstones", CONFIG_TYPE_SECONDS, FIELD(mqtt.tombstones_s), "\"1h\"", 10, 365 * DAY_S, NULL,
      "How long the deletion of a retained message is remembered, so that no late copy brings it back."},
 

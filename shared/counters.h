@@ -14,6 +14,10 @@
 /* X(name, kind, description). kind: C counter (only grows), G gauge (reset when the slot's worker starts). */
 #define COUNTERS(X)                                                                                          \
     X(connections, G, "client connections open now")                                                         \
+    X(clients, G, "clients connected now, CONNECT answered with CONNACK 0")                                  \
+    X(clients_maximum, C, "most clients at a time since the node's start, seen once a second")               \
+    X(connects_accepted, C, "CONNECT packets answered with CONNACK 0")                                       \
+    X(node_started_ms, C, "when the node was started, on the system's monotonic clock")                      \
     X(connections_accepted, C, "connections accepted")                                                       \
     X(connections_refused, C, "connections closed before CONNACK 0, for whatever reason")                    \
     X(connections_limit, C, "connections refused by max_connections")                                        \
