@@ -273,3 +273,12 @@ class Answers(Case):
         watcher.wait_messages(1)
         watcher.ping()
         self.assertEqual([got.topic for got in watcher.messages], ["end"])
+
+    @only_shoal
+    def test_full_buffers_close_in_3_1_1(self):
+        broker = self.broker(config={"mqtt": {"max_awaiting_rel": 4}})
+        client = broker.client("c", version=4)
+        client.acknowledge = False
+        client.send(b"".join(packets.publish(4, "t", b"", 2, number) for number in range(1, 6)))
+        client.expect_closed()
+        self.assertEqual([got.packet_id for got in client.received[1:]], [1, 2, 3, 4])
