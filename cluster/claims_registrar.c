@@ -247,7 +247,7 @@ static struct claims_record *record_find(struct claims *claims, struct bytes cli
 
 static struct claims_record *record_new(struct claims *claims, struct bytes client_id, uint64_t hash)
 {
-    struct claims_record *record = calloc(1, sizeof *record + client_id.size);
+    struct claims_record *record = calloc(1, offsetof(struct claims_record, id) + client_id.size);
     if (record == NULL)
         return NULL;
     record->hash = hash;

@@ -6,6 +6,7 @@
 #include "node/connection.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
+#include "node/worker_proxy.h"
 
 #include "shared/clock.h"
 #include "shared/log.h"
@@ -26,6 +27,8 @@ static const struct {
     uint8_t next; /* bits: allowed states after this one */
 } states[] = {
 #define TO(state) (1u << (state))
+    [CONNECTION_PROXY] = {"waiting for its PROXY header",
+        TO(CONNECTION_HANDSHAKE) | TO(CONNECTION_WAITING) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
     [CONNECTION_HANDSHAKE] = {"handshake",
         TO(CONNECTION_WAITING) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
     [CONNECTION_WAITING] = {"waiting for CONNECT",
@@ -50,8 +53,10 @@ static uint64_t state_timeout_ms(const struct connection *connection, enum conne
 {
     const struct config_listener *listener = worker_listener_config(connection->listener);
     switch (state) {
+    case CONNECTION_PROXY:
     case CONNECTION_HANDSHAKE:
-        return listener->tls.handshake_timeout_ms;
+        return config_listener_has_tls(listener) ? listener->tls.handshake_timeout_ms
+                                                 : listener->connect_timeout_ms;
     case CONNECTION_WAITING:
     case CONNECTION_AUTHORIZING:
         return listener->connect_timeout_ms;
@@ -90,7 +95,7 @@ static void watch(struct connection *connection)
 {
     bool ended = connection->state == CONNECTION_CLOSED;
     bool reading = !ended && (connection->hold == 0 || connection->state == CONNECTION_DRAINING ||
-                                 connection->state == CONNECTION_HANDSHAKE);
+                                 connection->state <= CONNECTION_HANDSHAKE);
     /* What waits for the end of the turn needs no event: most of it goes out in one write then. */
     bool writing = !ended && list_empty(&connection->dirty) &&
                    (connection->output.waiting > 0 || transport_wants_write(&connection->transport));
@@ -112,12 +117,22 @@ static void watch(struct connection *connection)
     event_add(&connection->event, NULL);
 }
 
+/* The state that follows the PROXY header, or accepting. */
+static enum connection_state state_of_transport(const struct connection *connection)
+{
+    return transport_has_handshake(&connection->transport) ? CONNECTION_HANDSHAKE : CONNECTION_WAITING;
+}
+
 struct connection *connection_new(
     struct worker *worker, struct worker_listener *listener, int fd, const struct peer_address *peer)
 {
     struct connection *connection = calloc(1, sizeof *connection);
     if (connection == NULL) {
         close(fd);
+        return NULL;
+    }
+    if (worker_listener_transport(listener, fd, &connection->transport) != STATUS_OK) {
+        free(connection);
         return NULL;
     }
     connection->worker = worker;
@@ -128,16 +143,8 @@ struct connection *connection_new(
     list_init(&connection->subacks);
     connection->address = *peer;
     timer_init(&connection->timer, on_timeout);
-    SSL_CTX *context = worker_listener_tls(listener);
-    if (context == NULL) {
-        transport_init_plain(&connection->transport, fd);
-        connection->state = CONNECTION_WAITING;
-    } else if (transport_init_tls(&connection->transport, fd, context, worker->transport_scratch) !=
-               STATUS_OK) {
-        free(connection);
-        close(fd);
-        return NULL;
-    }
+    bool proxy = worker_listener_config(listener)->proxy_protocol;
+    connection->state = (uint8_t)(proxy ? CONNECTION_PROXY : state_of_transport(connection));
     uint64_t timeout_ms = state_timeout_ms(connection, connection->state);
     timer_wheel_add(&worker->wheel, &connection->timer, worker->now_us + timeout_ms * 1000);
     list_append(&worker->connections, &connection->lists);
@@ -367,6 +374,7 @@ static void read_failed(struct connection *connection, enum status status)
     if (status == STATUS_PROTOCOL || status == STATUS_SYSTEM) {
         struct tls_failure failure;
         transport_failure(&connection->transport, &failure);
+        connection->worker->counters->protocol_errors += failure.cause == TLS_FAILURE_WEBSOCKET;
         char text[512];
         tls_failure_line(&failure, text, sizeof text);
         log_info("%s: connection lost: %s", connection_peer(connection), text);
@@ -438,15 +446,41 @@ void connection_release(struct connection *connection, enum connection_hold reas
 /* Handshake
  * --------------------------------------------------------------------------------------------------- */
 
+static void on_announced(struct connection *connection)
+{
+    enum status status = worker_proxy_receive(connection);
+    if (status == STATUS_OK) {
+        connection_enter(connection, state_of_transport(connection));
+        watch(connection);
+    } else if (status != STATUS_AGAIN) {
+        connection_drop(connection);
+    }
+}
+
 static void handshake_failed(struct connection *connection, const struct tls_failure *failure)
 {
+    struct counters *counters = connection->worker->counters;
+    const struct config_listener *listener = worker_listener_config(connection->listener);
+    bool tls = config_listener_has_tls(listener) && failure->cause != TLS_FAILURE_UPGRADE;
     char text[512];
     tls_failure_line(failure, text, sizeof text);
-    log_warning("%s: TLS handshake on listener %s failed: %s", connection_peer(connection),
-        worker_listener_config(connection->listener)->key, text);
-    connection->worker->counters->handshakes_failed++;
+    log_warning("%s: %s handshake on listener %s failed: %s", connection_peer(connection),
+        tls ? "TLS" : "WebSocket", listener->key, text);
+    if (tls)
+        counters->handshakes_failed++;
+    else
+        counters->upgrades_refused++;
     leave(connection, false);
     drain(connection);
+}
+
+static void count_handshake(const struct connection *connection)
+{
+    struct counters *counters = connection->worker->counters;
+    const struct config_listener *listener = worker_listener_config(connection->listener);
+    counters->handshakes += config_listener_has_tls(listener);
+    counters->handshakes_resumed += transport_resumed(&connection->transport);
+    counters->upgrades += config_listener_has_websocket(listener);
 }
 
 static void on_handshake(struct connection *connection)
@@ -461,10 +495,7 @@ static void on_handshake(struct connection *connection)
         handshake_failed(connection, &failure);
         return;
     }
-    struct worker *worker = connection->worker;
-    worker->counters->handshakes++;
-    if (transport_resumed(&connection->transport))
-        worker->counters->handshakes_resumed++;
+    count_handshake(connection);
     if (!worker_listener_identify(connection)) {
         connection->worker->counters->handshakes_failed++;
         leave(connection, false);
@@ -499,6 +530,9 @@ static void on_socket_event(evutil_socket_t fd, short events, void *argument)
     struct connection *connection = argument;
     worker_wake(connection->worker);
     switch ((enum connection_state)connection->state) {
+    case CONNECTION_PROXY:
+        on_announced(connection);
+        return;
     case CONNECTION_HANDSHAKE:
         on_handshake(connection);
         worker_spend(connection->worker, 0);
@@ -575,18 +609,33 @@ static void on_keep_alive(struct connection *connection)
         connection, MQTT_KEEP_ALIVE_TIMEOUT, "nothing came for one and a half times its keep alive");
 }
 
+static void on_handshake_timeout(struct connection *connection)
+{
+    struct counters *counters = connection->worker->counters;
+    const struct config_listener *listener = worker_listener_config(connection->listener);
+    bool tls = config_listener_has_tls(listener), websocket = config_listener_has_websocket(listener);
+    bool proxy = connection->state == CONNECTION_PROXY;
+    log_info("%s: no %s within %s of listener %s", connection_peer(connection),
+        proxy              ? "PROXY header"
+        : tls && websocket ? "TLS handshake and WebSocket request"
+        : tls              ? "TLS handshake"
+                           : "WebSocket request",
+        tls ? "handshake_timeout" : "connect_timeout", listener->key);
+    counters->connections_timeout++;
+    counters->proxy_refused += proxy;
+    counters->handshakes_failed += !proxy && tls;
+    counters->upgrades_refused += !proxy && !tls;
+    connection_drop(connection);
+}
+
 static void on_timeout(struct timer_wheel *wheel, struct timer *timer)
 {
     (void)wheel;
     struct connection *connection = list_entry(timer, struct connection, timer);
-    const char *listener = worker_listener_config(connection->listener)->key;
     switch ((enum connection_state)connection->state) {
+    case CONNECTION_PROXY:
     case CONNECTION_HANDSHAKE:
-        connection->worker->counters->connections_timeout++;
-        log_info("%s: no TLS handshake within handshake_timeout of listener %s", connection_peer(connection),
-            listener);
-        connection->worker->counters->handshakes_failed++;
-        connection_drop(connection);
+        on_handshake_timeout(connection);
         return;
     case CONNECTION_WAITING:
         connection->worker->counters->connections_timeout++;

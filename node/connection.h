@@ -19,7 +19,8 @@ struct session;
 struct worker_listener;
 
 enum connection_state {
-    CONNECTION_HANDSHAKE,   /* accepted on a TLS listener, until the handshake is done */
+    CONNECTION_PROXY,       /* accepted behind a load balancer, until its PROXY header has come */
+    CONNECTION_HANDSHAKE,   /* TLS, WebSocket or both, until the handshake is done */
     CONNECTION_WAITING,     /* until CONNECT has come */
     CONNECTION_AUTHORIZING, /* CONNECT is well-formed; who is it, may it connect */
     CONNECTION_CLAIMING,    /* it may; its session is being claimed or moved here; until CONNACK */
@@ -103,9 +104,9 @@ struct connection {
     struct list subacks;                   /* SUBSCRIBEs whose SUBACK waits for the routes */
     struct topic_aliases_in *aliases_in;   /* owned; NULL until used */
     struct topic_aliases_out *aliases_out; /* owned; NULL: the client takes none */
-    uint32_t suback_filters;               /* of all subacks */
     uint64_t next_ticket;
     struct peer_address address;
+    uint32_t suback_filters; /* of all subacks */
 };
 
 /* What a client's certificate says of it, as its listener asks (peer_cert_as_username,

@@ -231,7 +231,7 @@ static enum status open_node(struct master *master, const struct loaded *loaded)
         log_failed(what, status);
         return status;
     }
-    status = master_listeners_open(master->config, &master->listeners);
+    status = master_listeners_open(master->config, master->folders.uid, master->folders.gid, &master->listeners);
     if (status != STATUS_OK)
         return status;
     what = "the table of workers";
@@ -255,11 +255,12 @@ static void describe_access(
 {
     const struct config_tls *tls = &listener->tls;
     bool by_certificate = tls->peer_cert_as_username != CONFIG_PEER_CERT_NONE;
-    snprintf(to, room, "anonymous clients %s%s%s%s",
+    snprintf(to, room, "anonymous clients %s%s%s%s%s",
         config_listener_allows_anonymous(config, listener) ? "may connect" : "are refused",
         config->auth.password_file != NULL ? ", users log in by password" : "",
         by_certificate ? ", a client certificate is a login" : "",
-        tls->fail_if_no_peer_cert ? ", a client certificate is required" : "");
+        tls->fail_if_no_peer_cert ? ", a client certificate is required" : "",
+        listener->proxy_protocol ? ", behind a proxy that announces them" : "");
 }
 
 static void log_start(const struct master *master)

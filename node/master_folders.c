@@ -57,8 +57,7 @@ static enum status resolve_user(const struct config *config, struct master_folde
 /* ---- folders --------------------------------------------------------------------------------------------
  */
 
-/* Makes what is missing above the last component; errors show when that is opened. */
-static void make_parents(const char *path)
+void master_folders_make_parents(const char *path)
 {
     char *copy = strdup(path);
     if (copy == NULL)
@@ -121,7 +120,7 @@ static enum status claim_folder(
 static enum status open_folder(
     const struct master_folders *folders, const char *key, const char *path, int *ret_fd)
 {
-    make_parents(path);
+    master_folders_make_parents(path);
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
         log_error("%s: cannot make %s: %s", key, path, strerror(errno));
         return STATUS_SYSTEM;

@@ -26,6 +26,8 @@ struct master_folders {
 
 /* Makes and locks them. Logs what is wrong and what to do about it; STATUS_SYSTEM or STATUS_REFUSED. */
 enum status master_folders_open(const struct config *config, struct master_folders *ret_folders) CHECK_RESULT;
+/* Makes what is missing above the last component of an absolute path; errors show when that is opened. */
+void master_folders_make_parents(const char *path);
 void master_folders_close(struct master_folders *folders);
 
 /* A number that no process of this node ever had, also before restarts and whatever the clock did. */

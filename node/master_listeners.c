@@ -5,10 +5,12 @@
  */
 #include "node/master_listeners.h"
 
+#include "node/master_socket_file.h"
 #include "shared/log.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -113,10 +115,12 @@ static enum status open_listener(const struct config_listener *listener, unsigne
     return status;
 }
 
-static void log_failure(const struct config_listener *listener, int error)
+static void log_failure(const struct config_listener *listener, int error, const char *reason)
 {
     char what[160] = "";
-    if (error == EADDRINUSE)
+    if (listener->type == CONFIG_LISTENER_UNIX)
+        snprintf(what, sizeof what, "%s", reason != NULL ? "" : ": see the permissions of its folder");
+    else if (error == EADDRINUSE)
         snprintf(what, sizeof what,
             ": see which program has it with ss -ltnp 'sport = :%u', stop that or change the bind",
             listener->bind.port);
@@ -124,26 +128,48 @@ static void log_failure(const struct config_listener *listener, int error)
         snprintf(what, sizeof what, ": ports this low need root or CAP_NET_BIND_SERVICE");
     else if (error == EADDRNOTAVAIL)
         snprintf(what, sizeof what, ": no interface of this machine has that address, see ip address");
-    log_error(
-        "listener %s cannot listen on %s: %s%s", listener->key, listener->bind.text, strerror(error), what);
+    log_error("listener %s cannot listen on %s: %s%s", listener->key, listener->bind.text,
+        reason != NULL ? reason : strerror(error), what);
 }
 
-enum status master_listeners_open(const struct config *config, struct master_listeners *ret_listeners)
+/* One socket, shared: each slot has a descriptor of it. */
+static enum status open_unix(const struct config_listener *listener, uid_t uid, gid_t gid, unsigned workers,
+    int *sockets, struct master_socket_file *ret_file, const char **ret_error)
+{
+    enum status status = master_socket_file_open(listener, uid, gid, ret_file, &sockets[0], ret_error);
+    if (status != STATUS_OK)
+        return status;
+    if (listener->sndbuf > 0)
+        set_option(sockets[0], SOL_SOCKET, SO_SNDBUF, (int)listener->sndbuf);
+    for (unsigned slot = 1; slot < workers; slot++) {
+        sockets[slot] = fcntl(sockets[0], F_DUPFD_CLOEXEC, 0);
+        if (sockets[slot] < 0)
+            return STATUS_SYSTEM;
+    }
+    return STATUS_OK;
+}
+
+enum status master_listeners_open(
+    const struct config *config, uid_t uid, gid_t gid, struct master_listeners *ret_listeners)
 {
     struct master_listeners listeners = {
-        .workers = config->node.workers, .count = (unsigned)config->listener_count};
+        .config = config, .workers = config->node.workers, .count = (unsigned)config->listener_count};
     size_t total = (size_t)listeners.count * listeners.workers;
     listeners.sockets = calloc(total + 1, sizeof *listeners.sockets);
-    if (listeners.sockets == NULL)
-        return STATUS_NO_MEMORY;
-    for (size_t i = 0; i < total; i++)
+    listeners.files = calloc((size_t)listeners.count + 1, sizeof *listeners.files);
+    for (size_t i = 0; listeners.sockets != NULL && i < total; i++)
         listeners.sockets[i] = -1;
-    enum status result = STATUS_OK;
-    for (unsigned i = 0; i < listeners.count; i++) {
-        enum status status = open_listener(
-            &config->listeners[i], listeners.workers, listeners.sockets + (size_t)i * listeners.workers);
+    enum status result = listeners.sockets == NULL || listeners.files == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    for (unsigned i = 0; result != STATUS_NO_MEMORY && i < listeners.count; i++) {
+        const struct config_listener *listener = &config->listeners[i];
+        int *sockets = listeners.sockets + (size_t)i * listeners.workers;
+        const char *reason = NULL;
+        enum status status =
+            listener->type == CONFIG_LISTENER_UNIX
+                ? open_unix(listener, uid, gid, listeners.workers, sockets, &listeners.files[i], &reason)
+                : open_listener(listener, listeners.workers, sockets);
         if (status != STATUS_OK) {
-            log_failure(&config->listeners[i], errno);
+            log_failure(listener, errno, reason);
             result = status;
         }
     }
@@ -157,11 +183,15 @@ enum status master_listeners_open(const struct config *config, struct master_lis
 
 void master_listeners_close(struct master_listeners *listeners)
 {
+    for (unsigned i = 0; listeners->files != NULL && i < listeners->count; i++)
+        master_socket_file_remove(&listeners->config->listeners[i], &listeners->files[i]);
     for (size_t i = 0; listeners->sockets != NULL && i < (size_t)listeners->count * listeners->workers; i++) {
         if (listeners->sockets[i] >= 0)
             close(listeners->sockets[i]);
     }
+    free(listeners->files);
     free(listeners->sockets);
+    listeners->files = NULL;
     listeners->sockets = NULL;
 }
 
@@ -177,6 +207,10 @@ void master_listeners_address(
     socklen_t size = sizeof address;
     char host[INET6_ADDRSTRLEN] = "?";
     unsigned port = 0;
+    if (listeners->config->listeners[listener].type == CONFIG_LISTENER_UNIX) {
+        snprintf(text, MASTER_ADDRESS_SIZE, "%s", listeners->config->listeners[listener].bind.text);
+        return;
+    }
     (void)getsockname(master_listeners_socket(listeners, listener, 0), (struct sockaddr *)&address, &size);
     if (address.ss_family == AF_INET6) {
         struct sockaddr_in6 v6;

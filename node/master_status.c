@@ -80,7 +80,7 @@ static json_t *listeners_array(const struct master *master)
         json_object_set_new(object, "connections",
             number(counters_listener_sum(master->memory.counters_base, master->children->count, i)));
         json_object_set_new(object, "max_connections", number(listener->max_connections));
-        json_object_set_new(object, "tls", json_boolean(listener->type == CONFIG_LISTENER_SSL));
+        json_object_set_new(object, "tls", json_boolean(config_listener_has_tls(listener)));
         json_object_set_new(
             object, "anonymous", json_boolean(config_listener_allows_anonymous(master->config, listener)));
         json_array_append_new(array, object);

@@ -43,35 +43,36 @@ struct session {
     struct inflight_window inflight;
     struct delivery_queue queue;
     struct awaiting_release awaiting;
-    uint32_t subscription_count;
-    uint32_t shared_count;         /* of them: in shared groups */
-    bool has_shares;               /* something may have come by a shared group (shared_delivery.h) */
-    uint32_t expiry_s;             /* Session Expiry Interval in force; UINT32_MAX: never */
-    uint32_t window_limit;         /* the client's Receive Maximum and mqtt.max_inflight */
-    uint32_t inflight_limit;       /* the same, or 0: nothing new before all is sent again [MQTT-4.6.0-1] */
-    uint32_t resend_left;          /* publications in flight that this connection has not been sent yet */
-    uint16_t resend_id;            /* they begin with this packet identifier */
-    uint8_t version;               /* of the last connection */
-    struct connecting *connecting; /* who waits for the move that brings it here; NULL: nobody */
-    bool queueing;                 /* deliveries go to the queue although connected: CONNACK is not out yet */
-    bool arriving;                 /* its state is still on the way here: connect_moved() will be called */
-    bool began_clean;              /* made for a Clean Start: an older one that turns up late is ended */
-    uint64_t stamp;                /* of the claim that owns it */
+    struct connecting *connecting;     /* who waits for the move that brings it here; NULL: nobody */
+    uint64_t stamp;                    /* of the claim that owns it */
     struct session_move_in *move_in;   /* something of it is still coming here; NULL: no */
     struct session_move_out *move_out; /* it is leaving: out of the table, deliveries queue; NULL: no */
     struct list leaving;               /* on worker->leaving meanwhile */
-    will_handle will;                  /* 0: none */
-    bool will_delayed;
-    bool registered;          /* in the table: this worker's session of the client */
-    uint64_t will_connection; /* identity of the connection that the will belongs to */
-    struct timer timer;       /* session expiry, while disconnected */
+    uint64_t will_connection;          /* identity of the connection that the will belongs to */
+    struct timer timer;                /* session expiry, while disconnected */
     uint64_t match_number; /* of the publication that matched it last, and where it stands in its targets */
-    uint32_t match_target;
-    uint64_t dropped; /* deliveries lost to its queue's limits */
-    char *user;       /* owned; who its last connection was; NULL: nobody in particular */
-    uint16_t user_size;
+    uint64_t dropped;      /* deliveries lost to its queue's limits */
+    char *user;            /* owned; who its last connection was; NULL: nobody in particular */
     struct acl_rights *rights; /* owned; what that user may do; NULL: everything */
+    /* By size, so that there is no padding: idle sessions are many. */
+    uint32_t match_target;
+    uint32_t subscription_count;
+    uint32_t shared_count;   /* of them: in shared groups */
+    uint32_t expiry_s;       /* Session Expiry Interval in force; UINT32_MAX: never */
+    uint32_t window_limit;   /* the client's Receive Maximum and mqtt.max_inflight */
+    uint32_t inflight_limit; /* the same, or 0: nothing new before all is sent again [MQTT-4.6.0-1] */
+    uint32_t resend_left;    /* publications in flight that this connection has not been sent yet */
+    will_handle will;        /* 0: none */
+    uint16_t resend_id;      /* they begin with this packet identifier */
+    uint16_t user_size;
     uint16_t client_id_size;
+    uint8_t version;  /* of the last connection */
+    bool queueing;    /* deliveries go to the queue although connected: CONNACK is not out yet */
+    bool arriving;    /* its state is still on the way here: connect_moved() will be called */
+    bool began_clean; /* made for a Clean Start: an older one that turns up late is ended */
+    bool has_shares;  /* something may have come by a shared group (shared_delivery.h) */
+    bool will_delayed;
+    bool registered; /* in the table: this worker's session of the client */
     char client_id[];
 };
 

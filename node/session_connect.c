@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#define CONNACK_HEAD_MAX 6 /* fixed header, flags, reason, property length */
+#define SPARE_BODY       128 /* bytes of CONNECT that fit a block that is kept for the next one */
+#define CONNACK_HEAD_MAX 6   /* fixed header, flags, reason, property length */
 
 static struct bytes printable_id(const struct connecting *connecting)
 {
@@ -186,7 +187,21 @@ static void connecting_free(struct connection *connection)
     connection->connecting = NULL;
     acl_rights_free(&connecting->rights);
     explicit_bzero(connecting->body, connecting->body_size); /* there may be a password in it */
-    free(connecting);
+    struct worker *worker = connection->worker;
+    if (connecting->body_size <= SPARE_BODY && worker->spare_count < WORKER_SPARES_MAX)
+        worker->spares[worker->spare_count++] = connecting;
+    else
+        free(connecting);
+}
+
+/* Zeroed, from the spare ones if it can be: a block that is freed for each CONNECT would be cut up for the
+ * connections that come next, and leave a hole beside each. */
+static struct connecting *connecting_alloc(struct worker *worker, size_t body_size)
+{
+    if (body_size > SPARE_BODY || worker->spare_count == 0)
+        return calloc(1, sizeof(struct connecting) + (body_size > SPARE_BODY ? body_size : SPARE_BODY));
+    struct connecting *connecting = worker->spares[--worker->spare_count];
+    return memset(connecting, 0, sizeof *connecting);
 }
 
 /* The session is here and whole: the will, CONNACK, and the client is served. */
@@ -518,7 +533,7 @@ void connect_received(struct connection *connection, struct bytes body)
         refuse_undecodable(connection, &first, &fault);
         return;
     }
-    struct connecting *connecting = calloc(1, sizeof *connecting + body.size);
+    struct connecting *connecting = connecting_alloc(connection->worker, body.size);
     if (connecting == NULL) {
         connect_refuse(connection, MQTT_SERVER_BUSY, "out of memory");
         return;

@@ -72,7 +72,7 @@ enum status tls_material_load(
         goto failed;
     }
     for (size_t i = 0; i < config->listener_count; i++) {
-        if (config->listeners[i].type != CONFIG_LISTENER_SSL)
+        if (!config_listener_has_tls(&config->listeners[i]))
             continue;
         enum status one = load_listener(material, &context, &config->listeners[i]);
         status = status == STATUS_OK ? one : status; /* and on: all errors at once */

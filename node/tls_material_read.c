@@ -377,6 +377,7 @@ struct tls_settings tls_settings_of(
         .fail_if_no_peer_cert = tls->fail_if_no_peer_cert,
         .depth = tls->depth,
         .session_tickets = true,
+        .alpn_http = config_listener_has_websocket(listener),
         .ticket_keys = ticket_keys,
     };
 }

@@ -516,6 +516,8 @@ static void worker_done(struct worker *worker)
     transport_scratch_free(&worker->transport_scratch);
     while (worker->buffer_count > 0)
         free(worker->buffers[--worker->buffer_count]);
+    while (worker->spare_count > 0)
+        free(worker->spares[--worker->spare_count]);
     free(worker->route_targets);
     free(worker->route_identifiers);
     free(worker->encode_scratch);

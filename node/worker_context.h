@@ -38,6 +38,7 @@
 #define WORKER_TURN_BYTES (4u << 20)
 /* Output buffers that the worker keeps for the next connection that has something to say. */
 #define WORKER_BUFFER_SIZE   16384
+#define WORKER_SPARES_MAX    64
 #define WORKER_BUFFERS_MAX   512
 #define WORKER_BUFFERS_QUIET 8
 
@@ -116,8 +117,11 @@ struct worker {
     struct event *again_event; /* ends the wait at once: more retained messages are due */
     uint8_t *scratch;          /* WORKER_SCRATCH_SIZE: reads */
     struct transport_scratch *transport_scratch;
+    struct websocket_frames *websocket_frames; /* NULL: no listener needs it */
     uint8_t *buffers[WORKER_BUFFERS_MAX];
     uint32_t buffer_count;
+    void *spares[WORKER_SPARES_MAX]; /* owned: blocks of session_connect.c for CONNECTs to come */
+    uint32_t spare_count;
     uint64_t bytes_sent_before; /* at the last tick */
 
     /* Who may connect and do what */

@@ -9,6 +9,7 @@
 
 #include "shared/log.h"
 #include "shared/tls_peer.h"
+#include "shared/transport_websocket.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -21,6 +22,8 @@
 #include <unistd.h>
 
 #define ACCEPT_PORTION 64 /* connections per listener and turn */
+/* The same of a Unix socket, from which all workers accept: so that the others get theirs. */
+#define ACCEPT_PORTION_SHARED 1
 
 struct listening { /* one socket, own or adopted */
     struct list siblings;
@@ -35,6 +38,7 @@ struct worker_listener {
     const struct config_listener *config;
     unsigned number;  /* in the configuration */
     SSL_CTX *context; /* owned; NULL: plain */
+    struct websocket_settings websocket;
     struct list sockets;
     uint64_t *connections; /* this worker's, in its counter page */
 };
@@ -47,6 +51,25 @@ const struct config_listener *worker_listener_config(const struct worker_listene
 SSL_CTX *worker_listener_tls(const struct worker_listener *listener)
 {
     return listener->context;
+}
+
+enum status worker_listener_transport(struct worker_listener *listener, int fd, struct transport *transport)
+{
+    struct worker *worker = listener->worker;
+    enum status status = STATUS_OK;
+    if (listener->context == NULL)
+        transport_init_plain(transport, fd);
+    else
+        status = transport_init_tls(transport, fd, listener->context, worker->transport_scratch);
+    if (status != STATUS_OK) {
+        close(fd);
+        return status;
+    }
+    if (config_listener_has_websocket(listener->config))
+        status = transport_add_websocket(transport, &listener->websocket, worker->websocket_frames);
+    if (status != STATUS_OK)
+        transport_done(transport);
+    return status;
 }
 
 void worker_listener_left(struct worker_listener *listener)
@@ -67,11 +90,13 @@ static void set_option(int fd, int level, int option, int value)
  */
 static void set_options(int fd, const struct config_listener *config)
 {
-    set_option(fd, IPPROTO_TCP, TCP_NODELAY, config->nodelay);
     if (config->sndbuf > 0)
         set_option(fd, SOL_SOCKET, SO_SNDBUF, (int)config->sndbuf);
     if (config->recbuf > 0)
         set_option(fd, SOL_SOCKET, SO_RCVBUF, (int)config->recbuf);
+    if (config->type == CONFIG_LISTENER_UNIX)
+        return;
+    set_option(fd, IPPROTO_TCP, TCP_NODELAY, config->nodelay);
     if (config->tcp_keepalive_s > 0) {
         set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
         set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)config->tcp_keepalive_s);
@@ -85,15 +110,36 @@ static void set_options(int fd, const struct config_listener *config)
 /* Accepting
  * --------------------------------------------------------------------------------------------------- */
 
+/* Who is at the other end, as far as is known now; a proxy's header will say more. */
+static void find_peer(const struct worker_listener *listener, int fd, const struct sockaddr *address,
+    struct peer_address *ret_peer)
+{
+    struct ucred credentials;
+    socklen_t size = sizeof credentials;
+    if (listener->config->type != CONFIG_LISTENER_UNIX)
+        peer_address_set(ret_peer, address);
+    else if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0)
+        peer_address_set_local(ret_peer, credentials.pid, credentials.uid);
+    else
+        *ret_peer = (struct peer_address){.family = AF_UNSPEC};
+}
+
+/* Of a Unix socket the file's mode has decided; behind a proxy, the announced address will. */
+static bool may_come_in(const struct config_listener *config, const struct sockaddr *address)
+{
+    return config->type == CONFIG_LISTENER_UNIX || config->proxy_protocol ||
+           config_access_allows(&config->access, address);
+}
+
 static void accept_one(struct worker_listener *listener, int fd, const struct sockaddr_storage *address)
 {
     struct worker *worker = listener->worker;
     struct counters *counters = worker->counters;
     struct peer_address peer;
     char text[PEER_TEXT_SIZE];
-    peer_address_set(&peer, (const struct sockaddr *)address);
+    find_peer(listener, fd, (const struct sockaddr *)address, &peer);
     counters->connections_accepted++;
-    if (!config_access_allows(&listener->config->access, (const struct sockaddr *)address)) {
+    if (!may_come_in(listener->config, (const struct sockaddr *)address)) {
         counters->connections_refused++;
         log_info("%s: refused by the access rules of listener %s", peer_address_text(&peer, text),
             listener->config->key);
@@ -135,8 +181,9 @@ static void on_acceptable(evutil_socket_t fd, short events, void *argument)
     (void)events;
     struct listening *listening = argument;
     struct worker *worker = listening->listener->worker;
+    bool shared = listening->listener->config->type == CONFIG_LISTENER_UNIX;
     worker_wake(worker);
-    for (int i = 0; i < ACCEPT_PORTION; i++) {
+    for (int i = 0; i < (shared ? ACCEPT_PORTION_SHARED : ACCEPT_PORTION); i++) {
         struct sockaddr_storage address;
         socklen_t size = sizeof address;
         int client = accept4(fd, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -170,6 +217,10 @@ static void accept_from(struct worker *worker, const struct child_slot *slot)
     for (unsigned i = 0; i < slot->socket_count; i++) {
         struct listening *listening = calloc(1, sizeof *listening);
         struct worker_listener *listener = &worker->listeners[slot->sockets[i].listener];
+        if (listener->config->type == CONFIG_LISTENER_UNIX && slot != &worker->child->own) {
+            free(listening); /* all slots have the same one */
+            continue;
+        }
         if (listening != NULL)
             listening->event =
                 event_new(worker->base, slot->sockets[i].fd, EV_READ | EV_PERSIST, on_acceptable, listening);
@@ -202,6 +253,31 @@ static void let_go(struct worker *worker, bool all, unsigned slot)
     }
 }
 
+/* What a WebSocket listener serves. */
+static enum status open_websocket(struct worker_listener *listener)
+{
+    struct worker *worker = listener->worker;
+    const struct config_listener *config = listener->config;
+    listener->websocket =
+        (struct websocket_settings){.rules = {.path = config->path,
+                                        .origins = (const char *const *)config->origins.items,
+                                        .origin_count = config->origins.count},
+            .max_message_size =
+                config->max_frame_size > 0 ? config->max_frame_size : worker->config->mqtt.max_packet_size};
+    return worker->websocket_frames != NULL ? STATUS_OK : websocket_frames_new(&worker->websocket_frames);
+}
+
+static enum status open_tls(struct worker_listener *listener)
+{
+    char error[TLS_ERROR_SIZE];
+    struct worker *worker = listener->worker;
+    enum status status = tls_material_context(
+        worker->child->secrets, worker->config, listener->number, &listener->context, error);
+    if (status != STATUS_OK)
+        log_error("listener %s: %s", listener->config->key, error);
+    return status;
+}
+
 enum status worker_listen_open(struct worker *worker)
 {
     const struct config *config = worker->config;
@@ -215,15 +291,13 @@ enum status worker_listen_open(struct worker *worker)
         listener->number = i;
         listener->connections = &counters_listeners(worker->child->counters_base, worker->child->slot)[i];
         list_init(&listener->sockets);
-        char error[TLS_ERROR_SIZE];
-        if (listener->config->type != CONFIG_LISTENER_SSL)
-            continue;
-        enum status status =
-            tls_material_context(worker->child->secrets, config, i, &listener->context, error);
-        if (status != STATUS_OK) {
-            log_error("listener %s: %s", listener->config->key, error);
+        enum status status = STATUS_OK;
+        if (config_listener_has_tls(listener->config))
+            status = open_tls(listener);
+        if (status == STATUS_OK && config_listener_has_websocket(listener->config))
+            status = open_websocket(listener);
+        if (status != STATUS_OK)
             return status;
-        }
     }
     return STATUS_OK;
 }
@@ -255,6 +329,7 @@ void worker_listen_done(struct worker *worker)
         SSL_CTX_free(worker->listeners[i].context);
     free(worker->listeners);
     worker->listeners = NULL;
+    websocket_frames_free(&worker->websocket_frames);
 }
 
 /* Who a client is by its certificate

@@ -12,6 +12,7 @@
 #include <openssl/types.h>
 
 struct connection;
+struct transport;
 struct worker;
 struct worker_listener;
 
@@ -30,6 +31,10 @@ void worker_listen_done(struct worker *worker);
 
 const struct config_listener *worker_listener_config(const struct worker_listener *listener);
 SSL_CTX *worker_listener_tls(const struct worker_listener *listener); /* NULL: plain */
+/* Makes the layers (TLS, WebSocket) of a connection that was accepted. Takes the socket; closes it on
+ * failure. */
+enum status worker_listener_transport(
+    struct worker_listener *listener, int fd, struct transport *transport) CHECK_RESULT;
 /* A connection of this listener has ended. */
 void worker_listener_left(struct worker_listener *listener);
 /* Takes user name and client identifier from the client's certificate as the listener asks. False: it cannot,

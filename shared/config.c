@@ -149,12 +149,22 @@ void config_free(struct config **config)
     *config = NULL;
 }
 
+bool config_listener_has_tls(const struct config_listener *listener)
+{
+    return listener->type == CONFIG_LISTENER_SSL || listener->type == CONFIG_LISTENER_WSS;
+}
+
+bool config_listener_has_websocket(const struct config_listener *listener)
+{
+    return listener->type == CONFIG_LISTENER_WS || listener->type == CONFIG_LISTENER_WSS;
+}
+
 bool config_listener_allows_anonymous(const struct config *config, const struct config_listener *listener)
 {
     if (config->auth.allow_anonymous != CONFIG_ANONYMOUS_AUTO)
         return config->auth.allow_anonymous == CONFIG_ANONYMOUS_YES;
     if (config->auth.password_file != NULL)
         return false;
-    return config_bind_is_loopback(&listener->bind) ||
-           (listener->tls.verify == CONFIG_VERIFY_PEER && listener->tls.fail_if_no_peer_cert);
+    bool local = config_bind_is_loopback(&listener->bind) && !listener->proxy_protocol;
+    return local || (listener->tls.verify == CONFIG_VERIFY_PEER && listener->tls.fail_if_no_peer_cert);
 }

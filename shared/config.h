@@ -24,15 +24,22 @@
 #define CONFIG_RUN_DIR_MAX   80 /* bytes: a socket address holds 107, the rest is for the file's name */
 #define CONFIG_NAME_MAX      32 /* bytes of a node's or a listener's name: letters, digits, _ and - */
 
-enum config_listener_type { CONFIG_LISTENER_TCP, CONFIG_LISTENER_SSL };
+enum config_listener_type {
+    CONFIG_LISTENER_TCP,
+    CONFIG_LISTENER_SSL,
+    CONFIG_LISTENER_WS,
+    CONFIG_LISTENER_WSS,
+    CONFIG_LISTENER_UNIX,
+    CONFIG_LISTENER_TYPES,
+};
 
 struct config_bind {
-    char *text; /* owned; as written: "8883", "[::1]:8883" */
+    char *text; /* owned; as written: "8883", "[::1]:8883"; of a Unix socket its absolute path */
     /* `text` is a port alone: IPv4 and IPv6. `address` is then [::] (clear IPV6_V6ONLY), port as written; a
        kernel without IPv6 wants 0.0.0.0 in its place. Otherwise exactly `address`, and an IPv6 one sets
        IPV6_V6ONLY. */
     bool both_families;
-    uint16_t port;
+    uint16_t port; /* 0 of a Unix socket, whose `address` is AF_UNIX */
     struct sockaddr_storage address;
     socklen_t address_size;
 };
@@ -60,7 +67,12 @@ enum config_peer_cert { /* which part of a client's certificate becomes its user
     CONFIG_PEER_CERT_CRT, /* SHA-256 fingerprint, lower-case hex */
 };
 
-struct config_tls {      /* all zero for tcp listeners */
+struct config_origins { /* web pages that may connect by WebSocket; none: all */
+    char **items;       /* owned, as each */
+    size_t count;
+};
+
+struct config_tls {      /* all zero for listeners without TLS, but for peer_cert_as_* */
     char *keyfile;       /* owned, absolute */
     char *certfile;      /* owned, absolute */
     char *cacertfile;    /* owned, absolute; NULL: none */
@@ -88,11 +100,16 @@ struct config_listener {
     bool nodelay;
     size_t sndbuf; /* bytes; 0: leave it to the system */
     size_t recbuf;
-    uint32_t
-        connect_timeout_ms;   /* from accept (tcp) or the end of the handshake (ssl) to the whole CONNECT */
-    uint32_t tcp_keepalive_s; /* idle time before the first probe; 0: none */
+    uint32_t connect_timeout_ms;  /* from accept, or the end of the handshake where there is one, to the whole
+                                     CONNECT */
+    uint32_t tcp_keepalive_s;     /* idle time before the first probe; 0: none */
     uint32_t tcp_user_timeout_ms; /* 0: leave it to the system */
-    struct config_access access;
+    struct config_access access;  /* no rules for unix: the file's mode says who may connect */
+    bool proxy_protocol;
+    char *path;                    /* owned; ws and wss: "/mqtt" */
+    struct config_origins origins; /* ws and wss */
+    size_t max_frame_size;         /* ws and wss; 0: mqtt.max_packet_size */
+    uint32_t mode;                 /* unix: of the socket's file */
     struct config_tls tls;
 };
 
@@ -211,6 +228,9 @@ enum status config_load_handed(
 char *config_to_json(const struct config *config);
 
 void config_free(struct config **config);
+
+bool config_listener_has_tls(const struct config_listener *listener);
+bool config_listener_has_websocket(const struct config_listener *listener);
 
 /*
  * May clients without credentials of any kind in? As "allow_anonymous" says; absent ("auto"): where only this

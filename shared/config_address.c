@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #define ADDRESS_TEXT_MAX 64
 
@@ -81,6 +82,18 @@ enum status config_bind_parse(const char *text, struct config_bind *ret_bind)
     return STATUS_OK;
 }
 
+enum status config_bind_set_socket(const char *path, struct config_bind *ret_bind)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path)
+        return STATUS_LIMIT;
+    memcpy(address.sun_path, path, strlen(path));
+    struct config_bind bind = {.text = ret_bind->text, .address_size = sizeof address};
+    memcpy(&bind.address, &address, sizeof address);
+    *ret_bind = bind;
+    return STATUS_OK;
+}
+
 static bool bind_is_wildcard(const struct config_bind *bind)
 {
     static const uint8_t zeros[16];
@@ -91,6 +104,9 @@ static bool bind_is_wildcard(const struct config_bind *bind)
 
 bool config_bind_overlaps(const struct config_bind *a, const struct config_bind *b)
 {
+    bool socket = a->address.ss_family == AF_UNIX;
+    if (socket || b->address.ss_family == AF_UNIX)
+        return socket && memcmp(&a->address, &b->address, sizeof a->address) == 0;
     if (a->port != b->port)
         return false;
     if (a->both_families || b->both_families)
@@ -105,6 +121,8 @@ bool config_bind_is_loopback(const struct config_bind *bind)
 {
     if (bind->both_families)
         return false;
+    if (bind->address.ss_family == AF_UNIX)
+        return true;
     if (bind->address.ss_family == AF_INET)
         return ntohl(((const struct sockaddr_in *)&bind->address)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
     const struct sockaddr_in6 *ipv6 = (const struct sockaddr_in6 *)&bind->address;
@@ -206,6 +224,15 @@ static bool rule_fits(const struct config_access_rule *rule, sa_family_t family,
     return rest == 0 || (rule->address[whole] ^ address[whole]) >> (8 - rest) == 0;
 }
 
+bool config_access_allows_address(
+    const struct config_access *access, sa_family_t family, const uint8_t *address)
+{
+    for (size_t i = 0; i < access->count; i++)
+        if (rule_fits(&access->rules[i], family, address))
+            return access->rules[i].allow;
+    return false;
+}
+
 bool config_access_allows(const struct config_access *access, const struct sockaddr *peer)
 {
     sa_family_t family = peer->sa_family;
@@ -222,8 +249,5 @@ bool config_access_allows(const struct config_access *access, const struct socka
     } else {
         return false;
     }
-    for (size_t i = 0; i < access->count; i++)
-        if (rule_fits(&access->rules[i], family, address))
-            return access->rules[i].allow;
-    return false;
+    return config_access_allows_address(access, family, address);
 }

@@ -94,12 +94,25 @@ static void check_client_certificates(
         COMPLAIN(context, listener, "fail_if_no_peer_cert",
             "true needs \"verify\": \"verify_peer\", since clients are not asked for a certificate "
             "otherwise");
-    if (!peer && tls->peer_cert_as_username != CONFIG_PEER_CERT_NONE)
-        COMPLAIN(context, listener, "peer_cert_as_username",
-            "needs \"verify\": \"verify_peer\", since an unchecked certificate proves nothing");
-    if (!peer && tls->peer_cert_as_clientid != CONFIG_PEER_CERT_NONE)
-        COMPLAIN(context, listener, "peer_cert_as_clientid",
-            "needs \"verify\": \"verify_peer\", since an unchecked certificate proves nothing");
+}
+
+/* Names out of certificates: of our own handshake, or of a proxy's. */
+static void check_peer_name(const struct config_context *context, const struct config_listener *listener,
+    const char *key, enum config_peer_cert what)
+{
+    if (what == CONFIG_PEER_CERT_NONE)
+        return;
+    if (config_listener_has_tls(listener)) {
+        if (listener->tls.verify != CONFIG_VERIFY_PEER)
+            COMPLAIN(context, listener, key,
+                "needs \"verify\": \"verify_peer\", since an unchecked certificate proves nothing");
+    } else if (!listener->proxy_protocol) {
+        COMPLAIN(context, listener, key,
+            "needs a listener with TLS, or \"proxy_protocol\": true behind a proxy that ends the TLS");
+    } else if (what != CONFIG_PEER_CERT_CN) {
+        COMPLAIN(context, listener, key,
+            "allowed without TLS: \"cn\", all that a PROXY header has of a certificate");
+    }
 }
 
 static void check_tls(const struct config_context *context, const struct config_listener *listener)
@@ -134,9 +147,12 @@ static void warn_of_closed_door(
 static void check_listener(
     const struct config_context *context, const struct config *config, const struct config_listener *listener)
 {
-    check_access(context, listener);
-    if (listener->type == CONFIG_LISTENER_SSL)
+    if (listener->type != CONFIG_LISTENER_UNIX)
+        check_access(context, listener);
+    if (config_listener_has_tls(listener))
         check_tls(context, listener);
+    check_peer_name(context, listener, "peer_cert_as_username", listener->tls.peer_cert_as_username);
+    check_peer_name(context, listener, "peer_cert_as_clientid", listener->tls.peer_cert_as_clientid);
     if (!context->handed && listener->bind.text != NULL)
         warn_of_closed_door(context, config, listener);
 }
@@ -144,7 +160,7 @@ static void check_listener(
 static void check_listeners(const struct config_context *context, const struct config *config)
 {
     if (config->listener_count == 0)
-        config_complain(context, "listeners", "none found; allowed: at least one tcp:NAME or ssl:NAME");
+        config_complain(context, "listeners", "none found; allowed: at least one, such as tcp:NAME");
     for (size_t i = 0; i < config->listener_count; i++) {
         const struct config_listener *listener = &config->listeners[i];
         check_listener(context, config, listener);
@@ -155,9 +171,9 @@ static void check_listeners(const struct config_context *context, const struct c
                 continue;
             COMPLAIN(context, listener, "bind",
                 "found \"%s\", which takes the same connections as \"%s\" of listeners.%s; allowed: another "
-                "port "
-                "or address",
-                listener->bind.text, other->bind.text, other->key);
+                "%s",
+                listener->bind.text, other->bind.text, other->key,
+                listener->type == CONFIG_LISTENER_UNIX ? "path" : "port or address");
         }
     }
 }

@@ -16,10 +16,10 @@
 
 /* An object of the document, and where its values go. */
 struct place {
-    const char *path;        /* "mqtt", "listeners.ssl:external" */
-    const char *section;     /* "mqtt"; NULL for a listener */
-    enum config_scope scope; /* of its rows; CONFIG_SCOPE_SSL has those of CONFIG_SCOPE_LISTENER too */
-    const json_t *object;    /* NULL: absent */
+    const char *path;     /* "mqtt", "listeners.ssl:external" */
+    const char *section;  /* "mqtt"; NULL for a listener */
+    uint32_t listener;    /* 1 << its type; 0 for a section */
+    const json_t *object; /* NULL: absent */
     void *holder;
 };
 
@@ -50,10 +50,10 @@ static bool in_section(const struct config_row *row, const char *section)
 
 static bool belongs(const struct config_row *row, const struct place *place)
 {
-    enum config_scope scope = config_row_scope(row);
+    uint32_t listeners = config_row_listeners(row);
     if (place->section != NULL)
-        return scope == CONFIG_SCOPE_NODE && in_section(row, place->section);
-    return scope == CONFIG_SCOPE_LISTENER || (scope == CONFIG_SCOPE_SSL && place->scope == CONFIG_SCOPE_SSL);
+        return listeners == 0 && in_section(row, place->section);
+    return (listeners & place->listener) != 0;
 }
 
 static const struct config_row *row_at(const struct place *place, const char *key)
@@ -165,13 +165,23 @@ static void parse_place(const struct config_context *context, const struct place
 static bool listener_type(const char *key, enum config_listener_type *ret_type)
 {
     static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-";
-    if (strncmp(key, "tcp:", 4) != 0 && strncmp(key, "ssl:", 4) != 0)
+    static const char *const types[CONFIG_LISTENER_TYPES] = {[CONFIG_LISTENER_TCP] = "tcp",
+        [CONFIG_LISTENER_SSL] = "ssl",
+        [CONFIG_LISTENER_WS] = "ws",
+        [CONFIG_LISTENER_WSS] = "wss",
+        [CONFIG_LISTENER_UNIX] = "unix"};
+    size_t size = strcspn(key, ":");
+    const char *name = key + size + 1;
+    if (key[size] == '\0' || *name == '\0' || strlen(name) > CONFIG_NAME_MAX ||
+        name[strspn(name, characters)] != '\0')
         return false;
-    const char *name = key + 4;
-    if (*name == '\0' || strlen(name) > CONFIG_NAME_MAX || name[strspn(name, characters)] != '\0')
-        return false;
-    *ret_type = key[0] == 't' ? CONFIG_LISTENER_TCP : CONFIG_LISTENER_SSL;
-    return true;
+    for (unsigned type = 0; type < CONFIG_LISTENER_TYPES; type++) {
+        if (strlen(types[type]) == size && strncmp(key, types[type], size) == 0) {
+            *ret_type = (enum config_listener_type)type;
+            return true;
+        }
+    }
+    return false;
 }
 
 static void parse_listener(
@@ -182,7 +192,8 @@ static void parse_listener(
     snprintf(path, sizeof path, "listeners.%s", key);
     if (!listener_type(key, &type)) {
         config_complain(context, path,
-            "found \"%s\"; allowed: tcp:NAME or ssl:NAME, the name of 1 to %d letters, digits, '_' or '-'",
+            "found \"%s\"; allowed: tcp:NAME, ssl:NAME, ws:NAME, wss:NAME or unix:NAME, the name of 1 to %d "
+            "letters, digits, '_' or '-'",
             key, CONFIG_NAME_MAX);
         return;
     }
@@ -195,10 +206,7 @@ static void parse_listener(
     listener->key = strdup(key);
     assert(listener->key != NULL);
     listener->type = type;
-    struct place place = {.path = path,
-        .scope = type == CONFIG_LISTENER_SSL ? CONFIG_SCOPE_SSL : CONFIG_SCOPE_LISTENER,
-        .object = object,
-        .holder = listener};
+    struct place place = {.path = path, .listener = 1u << type, .object = object, .holder = listener};
     parse_place(context, &place);
 }
 
@@ -307,9 +315,7 @@ static json_t *unparse_place(const struct place *place)
 
 static struct place listener_place(struct config_listener *listener)
 {
-    bool ssl = listener->type == CONFIG_LISTENER_SSL;
-    return (struct place){
-        .path = "", .scope = ssl ? CONFIG_SCOPE_SSL : CONFIG_SCOPE_LISTENER, .holder = listener};
+    return (struct place){.path = "", .listener = 1u << listener->type, .holder = listener};
 }
 
 json_t *config_unparse(const struct config *config)
@@ -336,10 +342,12 @@ void config_parse_done(struct config *config)
 {
     for (size_t i = 0; i < config_table_size; i++) {
         const struct config_row *row = &config_table[i];
-        if (config_row_scope(row) == CONFIG_SCOPE_NODE)
+        uint32_t listeners = config_row_listeners(row);
+        if (listeners == 0)
             config_value_done(row, config_field(row, config));
-        for (size_t j = 0; config_row_scope(row) != CONFIG_SCOPE_NODE && j < config->listener_count; j++)
-            config_value_done(row, config_field(row, &config->listeners[j]));
+        for (size_t j = 0; j < config->listener_count; j++)
+            if (listeners & (1u << config->listeners[j].type))
+                config_value_done(row, config_field(row, &config->listeners[j]));
     }
     for (size_t j = 0; j < config->listener_count; j++)
         free(config->listeners[j].key);

@@ -63,7 +63,10 @@ void config_print_reference(FILE *to)
         "the\n"
         "file's folder if that folder is named conf, otherwise from the working directory. In sizes KB and\n"
         "KiB both mean 1024 bytes; durations take ms, s, m, h, d, w, and a bare number means seconds.\n"
-        "listeners.* is every listener, listeners.ssl:* those with TLS.\n",
+        "listeners.* is every listener, listeners.tcp:* those on a port (tcp, ssl, ws, wss), "
+        "listeners.ssl:*\n"
+        "those with TLS (ssl, wss), listeners.ws:* those for WebSocket (ws, wss), listeners.unix:* Unix "
+        "sockets.\n",
         to);
     for (const struct config_section *section = config_sections; section->name != NULL; section++) {
         fprintf(to, "\n%s: %s\n", section->name, section->text);

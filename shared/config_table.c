@@ -74,7 +74,8 @@ static const struct config_choice format_words[] = {
 
 const struct config_section config_sections[] = {
     {"node", "The node: its name, its processes, its folders."},
-    {"listeners", "Where clients connect: one object per listener, named tcp:NAME or ssl:NAME."},
+    {"listeners", "Where clients connect: one object per listener, named tcp:NAME, ssl:NAME, ws:NAME, "
+                  "wss:NAME or unix:NAME."},
     {"mqtt", "What the protocol allows, and what one client may cost."},
     {"bus", "The bus between the processes of the node."},
     {"session", "Who owns a client identifier."},
@@ -99,27 +100,56 @@ const struct config_row config_table[] = {
      "User that the workers run as when the node is started by root; ignored otherwise."},
 
     /* All listeners. */
-    {"listeners.*.bind", CONFIG_TYPE_BIND, LISTENER(bind), CONFIG_REQUIRED, 0, 0, NULL,
-     "Address and port. A port alone serves IPv4 and IPv6."},
     {"listeners.*.max_connections", CONFIG_TYPE_INTEGER, LISTENER(max_connections), "1000000", 1, 100e6, NULL,
      "Connections of this listener, all workers together; more are closed at once."},
     {"listeners.*.backlog", CONFIG_TYPE_INTEGER, LISTENER(backlog), "1024", 1, 65535, NULL,
      "Connections that wait for a worker to accept them, per worker; the system may allow less."},
-    {"listeners.*.nodelay", CONFIG_TYPE_BOOL, LISTENER(nodelay), "true", 0, 0, NULL,
-     "TCP_NODELAY: small packets leave at once."},
     {"listeners.*.sndbuf", CONFIG_TYPE_SIZE, LISTENER(sndbuf), "0", 0, 64 * MIB, NULL,
      "The socket's send buffer; 0 leaves it to the system."},
     {"listeners.*.recbuf", CONFIG_TYPE_SIZE, LISTENER(recbuf), "0", 0, 64 * MIB, NULL,
      "The socket's receive buffer; 0 leaves it to the system."},
     {"listeners.*.connect_timeout", CONFIG_TYPE_MS, LISTENER(connect_timeout_ms), "\"10s\"", 100, HOUR_MS, NULL,
-     "The whole CONNECT packet must have come by then, counted from the end of the handshake."},
-    {"listeners.*.tcp_keepalive", CONFIG_TYPE_SECONDS, LISTENER(tcp_keepalive_s), "\"60s\"", 0, 32400, NULL,
+     "The whole CONNECT packet must have come by then, counted from the end of the handshake; and before that, "
+     "each as long, a PROXY header and the opening request of WebSocket where there is no TLS."},
+
+    /* Listeners on a port. */
+    {"listeners.tcp:*.bind", CONFIG_TYPE_BIND, LISTENER(bind), CONFIG_REQUIRED, 0, 0, NULL,
+     "Address and port. A port alone serves IPv4 and IPv6."},
+    {"listeners.tcp:*.nodelay", CONFIG_TYPE_BOOL, LISTENER(nodelay), "true", 0, 0, NULL,
+     "TCP_NODELAY: small packets leave at once."},
+    {"listeners.tcp:*.tcp_keepalive", CONFIG_TYPE_SECONDS, LISTENER(tcp_keepalive_s), "\"60s\"", 0, 32400, NULL,
      "Silence after which TCP probes whether the peer is still there; 0 never."},
-    {"listeners.*.tcp_user_timeout", CONFIG_TYPE_MS, LISTENER(tcp_user_timeout_ms), "\"60s\"", 0, HOUR_MS, NULL,
+    {"listeners.tcp:*.tcp_user_timeout", CONFIG_TYPE_MS, LISTENER(tcp_user_timeout_ms), "\"60s\"", 0, HOUR_MS, NULL,
      "A connection ends when the peer has not acknowledged sent bytes for this long; 0 leaves it to the "
      "system."},
-    {"listeners.*.access", CONFIG_TYPE_ACCESS, LISTENER(access), "[\"allow all\"]", 0, 0, NULL,
+    {"listeners.tcp:*.access", CONFIG_TYPE_ACCESS, LISTENER(access), "[\"allow all\"]", 0, 0, NULL,
      "Whose connections are accepted. The first rule that fits the peer's address decides; none fits: refused."},
+    {"listeners.tcp:*.proxy_protocol", CONFIG_TYPE_BOOL, LISTENER(proxy_protocol), "false", 0, 0, NULL,
+     "Every connection must begin with a PROXY protocol header (version 1 or 2); the address that it announces "
+     "counts for access rules and log lines. Only for listeners that nobody but the load balancer can reach."},
+    {"listeners.tcp:*.peer_cert_as_username", CONFIG_TYPE_CHOICE, LISTENER(tls.peer_cert_as_username), "\"none\"",
+     0, 0, peer_cert_words, "What of the client's certificate becomes its username: the subject's common "
+     "name (cn), the whole subject (dn) or the SHA-256 fingerprint (crt). Needs verify_peer; or, without TLS here, "
+     "proxy_protocol: then cn is the name that the proxy has verified."},
+    {"listeners.tcp:*.peer_cert_as_clientid", CONFIG_TYPE_CHOICE, LISTENER(tls.peer_cert_as_clientid), "\"none\"",
+     0, 0, peer_cert_words, "The same for its client identifier."},
+
+    /* Unix sockets. */
+    {"listeners.unix:*.bind", CONFIG_TYPE_SOCKET, LISTENER(bind), CONFIG_REQUIRED, 0, 0, NULL,
+     "Path of the socket's file, at most 107 bytes long when absolute. Missing folders are made; the file is the "
+     "node's user's, replaces one that nobody listens on any more and goes when the node stops."},
+    {"listeners.unix:*.mode", CONFIG_TYPE_MODE, LISTENER(mode), "\"0660\"", 0, 0777, NULL,
+     "Permissions of that file: who may write to it may connect."},
+
+    /* WebSocket listeners. */
+    {"listeners.ws:*.path", CONFIG_TYPE_URL_PATH, LISTENER(path), "\"/mqtt\"", 1, 255, NULL,
+     "Path of the URL that clients connect to; others get 404."},
+    {"listeners.ws:*.origins", CONFIG_TYPE_ORIGINS, LISTENER(origins), NULL, 0, 0, NULL,
+     "Web pages of these origins may connect. Absent: all. Clients that are no browsers send no Origin and are let "
+     "in."},
+    {"listeners.ws:*.max_frame_size", CONFIG_TYPE_SIZE, LISTENER(max_frame_size), "0", 0, MQTT_PACKET_MAX, NULL,
+     "Largest WebSocket message that a client may send, however many packets and frames it has; 0: "
+     "mqtt.max_packet_size."},
 
     /* TLS listeners. */
     {"listeners.ssl:*.keyfile", CONFIG_TYPE_FILE, LISTENER(tls.keyfile), CONFIG_REQUIRED, 0, 0, NULL,
@@ -148,11 +178,6 @@ const struct config_row config_table[] = {
      "Intermediate certificates allowed between a client's certificate and its CA."},
     {"listeners.ssl:*.handshake_timeout", CONFIG_TYPE_MS, LISTENER(tls.handshake_timeout_ms), "\"15s\"", 100,
      HOUR_MS, NULL, "The TLS handshake must be complete by then."},
-    {"listeners.ssl:*.peer_cert_as_username", CONFIG_TYPE_CHOICE, LISTENER(tls.peer_cert_as_username), "\"none\"",
-     0, 0, peer_cert_words, "What of the client's certificate becomes its username: the subject's common "
-     "name (cn), the whole subject (dn) or the SHA-256 fingerprint (crt). Needs verify_peer."},
-    {"listeners.ssl:*.peer_cert_as_clientid", CONFIG_TYPE_CHOICE, LISTENER(tls.peer_cert_as_clientid), "\"none\"",
-     0, 0, peer_cert_words, "The same for its client identifier."},
 
     /* MQTT. */
     {"mqtt.max_packet_size", CONFIG_TYPE_SIZE, FIELD(mqtt.max_packet_size), "\"1MB\"", KIB, MQTT_PACKET_MAX, NULL,
@@ -243,13 +268,24 @@ const struct config_row config_table[] = {
 
 const size_t config_table_size = sizeof config_table / sizeof *config_table;
 
-enum config_scope config_row_scope(const struct config_row *row)
+uint32_t config_row_listeners(const struct config_row *row)
 {
-    if (strncmp(row->path, "listeners.ssl:*.", 16) == 0)
-        return CONFIG_SCOPE_SSL;
-    if (strncmp(row->path, "listeners.*.", 12) == 0)
-        return CONFIG_SCOPE_LISTENER;
-    return CONFIG_SCOPE_NODE;
+#define BIT(type) (1u << CONFIG_LISTENER_##type)
+    static const struct {
+        const char *prefix;
+        uint32_t types;
+    } groups[] = {
+        {"listeners.*.", BIT(TCP) | BIT(SSL) | BIT(WS) | BIT(WSS) | BIT(UNIX)},
+        {"listeners.tcp:*.", BIT(TCP) | BIT(SSL) | BIT(WS) | BIT(WSS)},
+        {"listeners.ssl:*.", BIT(SSL) | BIT(WSS)},
+        {"listeners.ws:*.", BIT(WS) | BIT(WSS)},
+        {"listeners.unix:*.", BIT(UNIX)},
+    };
+#undef BIT
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+        if (strncmp(row->path, groups[i].prefix, strlen(groups[i].prefix)) == 0)
+            return groups[i].types;
+    return 0;
 }
 
 bool config_row_required(const struct config_row *row)

@@ -25,6 +25,10 @@ enum config_type {           /* the field behind it */
     CONFIG_TYPE_CHOICE_LIST, /* uint32_t, mask of the words' values; not empty */
     CONFIG_TYPE_BIND,        /* struct config_bind */
     CONFIG_TYPE_ACCESS,      /* struct config_access */
+    CONFIG_TYPE_SOCKET,      /* struct config_bind: the path of a Unix socket */
+    CONFIG_TYPE_MODE,        /* uint32_t: permissions of a file, in octal */
+    CONFIG_TYPE_URL_PATH,    /* char *: the path of a URL */
+    CONFIG_TYPE_ORIGINS,     /* struct config_origins */
     CONFIG_TYPES,
 };
 
@@ -36,7 +40,7 @@ struct config_choice {
 #define CONFIG_REQUIRED "" /* no JSON value */
 
 struct config_row {
-    const char *path; /* "mqtt.max_qos"; "listeners.*.bind"; "listeners.ssl:*.keyfile" */
+    const char *path; /* "mqtt.max_qos"; "listeners.*.backlog"; "listeners.ssl:*.keyfile" */
     enum config_type type;
     size_t offset;                       /* in struct config; for listeners.* in struct config_listener */
     const char *default_json;            /* NULL: none; the field stays zero */
@@ -55,10 +59,9 @@ struct config_section {
 };
 extern const struct config_section config_sections[];
 
-enum config_scope { CONFIG_SCOPE_NODE, CONFIG_SCOPE_LISTENER, CONFIG_SCOPE_SSL };
-
-/* Which object holds the row's key: a section of the node, any listener, or ssl listeners alone. */
-enum config_scope config_row_scope(const struct config_row *row);
+/* The types of listeners that have the row's key, as bits 1 << enum config_listener_type; 0: a key of a
+   section of the node. */
+uint32_t config_row_listeners(const struct config_row *row);
 
 /* Must the key be given? */
 bool config_row_required(const struct config_row *row);

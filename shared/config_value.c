@@ -4,36 +4,19 @@
  */
 #include "shared/config_value.h"
 
-#include "shared/config_address.h"
 #include "shared/config_path.h"
 #include "shared/config_units.h"
+#include "shared/config_value_private.h"
 
 #include <assert.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define FOUND_TEXT_MAX   80 /* of a wrong value in a message */
-#define ACCESS_RULES_MAX 256
-#define FILE_NAME_MAX    4095
+#define FOUND_TEXT_MAX 80 /* of a wrong value in a message */
+#define FILE_NAME_MAX  4095
 
-/* What a parser is given: everything about the value but the field. */
-struct value {
-    const struct config_context *context;
-    const char *path;
-    const struct config_row *row;
-    const json_t *json;
-};
-
-struct type_handlers {
-    bool (*parse)(const struct value *value, void *field);
-    json_t *(*to_json)(const struct config_row *row, const void *field);
-    void (*done)(void *field); /* NULL: owns nothing */
-    void (*allowed)(const struct config_row *row, char *to, size_t room);
-};
-
-/* "found 12; allowed: …". `detail`, when not NULL, is what is wrong with the value found. */
-static bool refuse(const struct value *value, const char *detail)
+bool config_value_refuse(const struct value *value, const char *detail)
 {
     char allowed[CONFIG_ALLOWED_TEXT_MAX];
     config_value_allowed(value->row, allowed);
@@ -62,8 +45,7 @@ static const char *word_by_value(const struct config_choice *choices, uint32_t v
     return NULL;
 }
 
-/* Appends to a bounded text. */
-__attribute__((format(printf, 3, 4))) static void append(char *to, size_t room, const char *format, ...)
+void config_value_append(char *to, size_t room, const char *format, ...)
 {
     size_t used = strlen(to);
     va_list arguments;
@@ -83,7 +65,7 @@ static void append_words(const struct config_choice *choices, char *to, size_t r
     for (const struct config_choice *choice = choices; choice->word != NULL; choice++) {
         const char *quote = is_json_word(choice->word) ? "" : "\"";
         const char *between = choice == choices ? "" : choice[1].word == NULL ? " or " : ", ";
-        append(to, room, "%s%s%s%s", between, quote, choice->word, quote);
+        config_value_append(to, room, "%s%s%s%s", between, quote, choice->word, quote);
     }
 }
 
@@ -93,7 +75,7 @@ static void append_words(const struct config_choice *choices, char *to, size_t r
 static bool parse_bool(const struct value *value, void *field)
 {
     if (!json_is_boolean(value->json))
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     *(bool *)field = json_is_true(value->json);
     return true;
 }
@@ -107,7 +89,7 @@ static json_t *bool_to_json(const struct config_row *row, const void *field)
 static void bool_allowed(const struct config_row *row, char *to, size_t room)
 {
     (void)row;
-    append(to, room, "true or false");
+    config_value_append(to, room, "true or false");
 }
 
 /* Numbers ---------------------------------------------------------------------------------------------------
@@ -128,7 +110,7 @@ static bool parse_integer(const struct value *value, void *field)
         return true;
     }
     if (!json_is_integer(value->json) || !in_range(value->row, (double)json_integer_value(value->json)))
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     *(uint32_t *)field = (uint32_t)json_integer_value(value->json);
     return true;
 }
@@ -142,9 +124,9 @@ static json_t *integer_to_json(const struct config_row *row, const void *field)
 
 static void integer_allowed(const struct config_row *row, char *to, size_t room)
 {
-    append(to, room, "a whole number from %.0f to %.0f", row->minimum, row->maximum);
+    config_value_append(to, room, "a whole number from %.0f to %.0f", row->minimum, row->maximum);
     if (row->choices != NULL) {
-        append(to, room, ", or ");
+        config_value_append(to, room, ", or ");
         append_words(row->choices, to, room);
     }
 }
@@ -152,7 +134,7 @@ static void integer_allowed(const struct config_row *row, char *to, size_t room)
 static bool parse_real(const struct value *value, void *field)
 {
     if (!json_is_number(value->json) || !in_range(value->row, json_number_value(value->json)))
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     *(double *)field = json_number_value(value->json);
     return true;
 }
@@ -165,7 +147,7 @@ static json_t *real_to_json(const struct config_row *row, const void *field)
 
 static void real_allowed(const struct config_row *row, char *to, size_t room)
 {
-    append(to, room, "a number from %g to %g", row->minimum, row->maximum);
+    config_value_append(to, room, "a number from %g to %g", row->minimum, row->maximum);
 }
 
 /* Sizes and durations ---------------------------------------------------------------------------------------
@@ -178,9 +160,9 @@ static bool parse_size(const struct value *value, void *field)
         bytes = (uint64_t)json_integer_value(value->json);
     else if (!json_is_string(value->json) ||
              config_size_parse(json_string_value(value->json), &bytes) != STATUS_OK)
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     if (!in_range(value->row, (double)bytes))
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     *(size_t *)field = bytes;
     return true;
 }
@@ -197,7 +179,7 @@ static void size_allowed(const struct config_row *row, char *to, size_t room)
     char most[CONFIG_UNITS_TEXT_MAX];
     config_size_format((uint64_t)row->minimum, least);
     config_size_format((uint64_t)row->maximum, most);
-    append(to, room, "a size from %s to %s, such as 65536, \"64KiB\" or \"1MB\"", least, most);
+    config_value_append(to, room, "a size from %s to %s, such as 65536, \"64KiB\" or \"1MB\"", least, most);
 }
 
 /* Milliseconds of a JSON value: a string with units, or a number of seconds. */
@@ -216,7 +198,7 @@ static bool parse_ms(const struct value *value, void *field)
 {
     uint64_t ms;
     if (!duration_ms(value->json, &ms) || !in_range(value->row, (double)ms))
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     *(uint32_t *)field = (uint32_t)ms;
     return true;
 }
@@ -225,12 +207,12 @@ static bool parse_seconds(const struct value *value, void *field)
 {
     uint64_t ms;
     if (!duration_ms(value->json, &ms))
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     if (ms % 1000 != 0)
-        return refuse(value, "not a whole number of seconds");
+        return config_value_refuse(value, "not a whole number of seconds");
     uint64_t seconds = ms / 1000;
     if (!in_range(value->row, (double)seconds))
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     *(uint32_t *)field = (uint32_t)seconds;
     return true;
 }
@@ -260,7 +242,7 @@ static void append_duration_range(double least_ms, double most_ms, const char *e
     char most[CONFIG_UNITS_TEXT_MAX];
     config_duration_format((uint64_t)least_ms, least);
     config_duration_format((uint64_t)most_ms, most);
-    append(to, room, "a duration from %s to %s, such as %s", least, most, example);
+    config_value_append(to, room, "a duration from %s to %s, such as %s", least, most, example);
 }
 
 static void ms_allowed(const struct config_row *row, char *to, size_t room)
@@ -276,7 +258,7 @@ static void seconds_allowed(const struct config_row *row, char *to, size_t room)
 /* Strings and paths -----------------------------------------------------------------------------------------
  */
 
-static char *copy_text(const char *text)
+char *config_copy_text(const char *text)
 {
     char *copy = strdup(text);
     assert(copy != NULL);
@@ -286,19 +268,19 @@ static char *copy_text(const char *text)
 static bool parse_string(const struct value *value, void *field)
 {
     if (!json_is_string(value->json) || !in_range(value->row, (double)json_string_length(value->json)))
-        return refuse(value, NULL);
-    *(char **)field = copy_text(json_string_value(value->json));
+        return config_value_refuse(value, NULL);
+    *(char **)field = config_copy_text(json_string_value(value->json));
     return true;
 }
 
-static json_t *string_to_json(const struct config_row *row, const void *field)
+json_t *config_string_to_json(const struct config_row *row, const void *field)
 {
     (void)row;
     const char *text = *(char *const *)field;
     return text ? json_string(text) : NULL;
 }
 
-static void string_done(void *field)
+void config_string_done(void *field)
 {
     free(*(char **)field);
     *(char **)field = NULL;
@@ -306,7 +288,7 @@ static void string_done(void *field)
 
 static void string_allowed(const struct config_row *row, char *to, size_t room)
 {
-    append(to, room, "a string of %.0f to %.0f bytes", row->minimum, row->maximum);
+    config_value_append(to, room, "a string of %.0f to %.0f bytes", row->minimum, row->maximum);
 }
 
 static bool parse_name(const struct value *value, void *field)
@@ -314,13 +296,14 @@ static bool parse_name(const struct value *value, void *field)
     static const char characters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
     const char *text = json_string_value(value->json);
     if (text != NULL && text[strspn(text, characters)] != '\0')
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     return parse_string(value, field);
 }
 
 static void name_allowed(const struct config_row *row, char *to, size_t room)
 {
-    append(to, room, "%.0f to %.0f letters, digits, '.', '_' or '-'", row->minimum, row->maximum);
+    config_value_append(
+        to, room, "%.0f to %.0f letters, digits, '.', '_' or '-'", row->minimum, row->maximum);
 }
 
 /*
@@ -331,7 +314,7 @@ static bool parse_path(const struct value *value, const char *(*unfit)(const cha
 {
     const char *text = json_string_value(value->json);
     if (text == NULL || *text == '\0' || strlen(text) > FILE_NAME_MAX)
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     char *path = config_path_join(value->context->base, text);
     assert(path != NULL);
     *(char **)field = path;
@@ -340,7 +323,7 @@ static bool parse_path(const struct value *value, const char *(*unfit)(const cha
         return true;
     char detail[FILE_NAME_MAX + 256];
     snprintf(detail, sizeof detail, "which is %s: %s", path, reason);
-    return refuse(value, detail);
+    return config_value_refuse(value, detail);
 }
 
 static bool parse_file(const struct value *value, void *field)
@@ -356,13 +339,13 @@ static bool parse_folder(const struct value *value, void *field)
 static void file_allowed(const struct config_row *row, char *to, size_t room)
 {
     (void)row;
-    append(to, room, "the path of a readable file");
+    config_value_append(to, room, "the path of a readable file");
 }
 
 static void folder_allowed(const struct config_row *row, char *to, size_t room)
 {
     (void)row;
-    append(to, room, "the path of a folder");
+    config_value_append(to, room, "the path of a folder");
 }
 
 /* Choices ---------------------------------------------------------------------------------------------------
@@ -380,7 +363,7 @@ static bool parse_choice(const struct value *value, void *field)
 {
     const struct config_choice *choice = choice_of(value->row, value->json);
     if (choice == NULL)
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     *(uint32_t *)field = choice->value; /* an enum whose values are not negative has this type */
     return true;
 }
@@ -406,13 +389,13 @@ static bool parse_choice_list(const struct value *value, void *field)
     {
         const struct config_choice *choice = choice_of(value->row, item);
         if (choice == NULL)
-            return refuse(value, NULL);
+            return config_value_refuse(value, NULL);
         if (mask & choice->value)
-            return refuse(value, "one of them twice");
+            return config_value_refuse(value, "one of them twice");
         mask |= choice->value;
     }
     if (mask == 0)
-        return refuse(value, NULL);
+        return config_value_refuse(value, NULL);
     *(uint32_t *)field = mask;
     return true;
 }
@@ -428,123 +411,33 @@ static json_t *choice_list_to_json(const struct config_row *row, const void *fie
 
 static void choice_list_allowed(const struct config_row *row, char *to, size_t room)
 {
-    append(to, room, "a list of at least one of ");
+    config_value_append(to, room, "a list of at least one of ");
     append_words(row->choices, to, room);
-}
-
-/* Addresses -------------------------------------------------------------------------------------------------
- */
-
-static bool parse_bind(const struct value *value, void *field)
-{
-    char text[FOUND_TEXT_MAX] = "";
-    if (json_is_integer(value->json)) /* a bare port is as clear without quotes */
-        snprintf(text, sizeof text, "%lld", (long long)json_integer_value(value->json));
-    else if (json_is_string(value->json) && json_string_length(value->json) < sizeof text)
-        snprintf(text, sizeof text, "%s", json_string_value(value->json));
-    struct config_bind bind = {0};
-    if (config_bind_parse(text, &bind) != STATUS_OK)
-        return refuse(value, NULL);
-    bind.text = copy_text(text);
-    *(struct config_bind *)field = bind;
-    return true;
-}
-
-static json_t *bind_to_json(const struct config_row *row, const void *field)
-{
-    (void)row;
-    return json_string(((const struct config_bind *)field)->text);
-}
-
-static void bind_done(void *field)
-{
-    struct config_bind *bind = field;
-    free(bind->text);
-    bind->text = NULL;
-}
-
-static void bind_allowed(const struct config_row *row, char *to, size_t room)
-{
-    (void)row;
-    append(to, room,
-        "a port (\"8883\": IPv4 and IPv6) or a numeric address and port (\"127.0.0.1:1883\", "
-        "\"[::1]:8883\")");
-}
-
-static bool parse_access(const struct value *value, void *field)
-{
-    size_t count = json_array_size(value->json);
-    if (count == 0 || count > ACCESS_RULES_MAX)
-        return refuse(value, NULL);
-    struct config_access access = {.rules = calloc(count, sizeof *access.rules), .count = count};
-    assert(access.rules != NULL);
-    bool fine = true;
-    for (size_t i = 0; i < count; i++) {
-        char path[CONFIG_PATH_TEXT_MAX];
-        snprintf(path, sizeof path, "%s[%zu]", value->path, i);
-        struct value item = *value;
-        item.path = path;
-        item.json = json_array_get(value->json, i);
-        const char *text = json_string_value(item.json);
-        if (text == NULL || config_access_rule_parse(text, &access.rules[i]) != STATUS_OK)
-            fine = refuse(&item, NULL);
-    }
-    if (fine)
-        *(struct config_access *)field = access;
-    else
-        free(access.rules);
-    return fine;
-}
-
-static json_t *access_to_json(const struct config_row *row, const void *field)
-{
-    (void)row;
-    const struct config_access *access = field;
-    json_t *list = json_array();
-    for (size_t i = 0; i < access->count; i++) {
-        char text[CONFIG_ACCESS_RULE_TEXT_MAX];
-        config_access_rule_format(&access->rules[i], text);
-        json_array_append_new(list, json_string(text));
-    }
-    return list;
-}
-
-static void access_done(void *field)
-{
-    struct config_access *access = field;
-    free(access->rules);
-    *access = (struct config_access){0};
-}
-
-static void access_allowed(const struct config_row *row, char *to, size_t room)
-{
-    (void)row;
-    append(to, room,
-        "a list of 1 to %d rules such as \"allow all\", \"deny 10.0.0.0/8\" or \"allow ::1\" (no address "
-        "bits "
-        "behind the prefix)",
-        ACCESS_RULES_MAX);
 }
 
 /* The types -------------------------------------------------------------------------------------------------
  */
 
-static const struct type_handlers types[CONFIG_TYPES] = {
+static const struct type_handlers types[] = {
     [CONFIG_TYPE_BOOL] = {parse_bool, bool_to_json, NULL, bool_allowed},
     [CONFIG_TYPE_INTEGER] = {parse_integer, integer_to_json, NULL, integer_allowed},
     [CONFIG_TYPE_REAL] = {parse_real, real_to_json, NULL, real_allowed},
     [CONFIG_TYPE_SIZE] = {parse_size, size_to_json, NULL, size_allowed},
     [CONFIG_TYPE_MS] = {parse_ms, ms_to_json, NULL, ms_allowed},
     [CONFIG_TYPE_SECONDS] = {parse_seconds, seconds_to_json, NULL, seconds_allowed},
-    [CONFIG_TYPE_STRING] = {parse_string, string_to_json, string_done, string_allowed},
-    [CONFIG_TYPE_NAME] = {parse_name, string_to_json, string_done, name_allowed},
-    [CONFIG_TYPE_FILE] = {parse_file, string_to_json, string_done, file_allowed},
-    [CONFIG_TYPE_FOLDER] = {parse_folder, string_to_json, string_done, folder_allowed},
+    [CONFIG_TYPE_STRING] = {parse_string, config_string_to_json, config_string_done, string_allowed},
+    [CONFIG_TYPE_NAME] = {parse_name, config_string_to_json, config_string_done, name_allowed},
+    [CONFIG_TYPE_FILE] = {parse_file, config_string_to_json, config_string_done, file_allowed},
+    [CONFIG_TYPE_FOLDER] = {parse_folder, config_string_to_json, config_string_done, folder_allowed},
     [CONFIG_TYPE_CHOICE] = {parse_choice, choice_to_json, NULL, choice_allowed},
     [CONFIG_TYPE_CHOICE_LIST] = {parse_choice_list, choice_list_to_json, NULL, choice_list_allowed},
-    [CONFIG_TYPE_BIND] = {parse_bind, bind_to_json, bind_done, bind_allowed},
-    [CONFIG_TYPE_ACCESS] = {parse_access, access_to_json, access_done, access_allowed},
 };
+
+static const struct type_handlers *handlers_of(const struct config_row *row)
+{
+    const struct type_handlers *handlers = config_listener_type_handlers(row->type);
+    return handlers != NULL ? handlers : &types[row->type];
+}
 
 void *config_field(const struct config_row *row, void *holder)
 {
@@ -555,22 +448,22 @@ bool config_value_parse(const struct config_context *context, const char *path, 
     const json_t *json, void *field)
 {
     struct value value = {.context = context, .path = path, .row = row, .json = json};
-    return types[row->type].parse(&value, field);
+    return handlers_of(row)->parse(&value, field);
 }
 
 json_t *config_value_to_json(const struct config_row *row, const void *field)
 {
-    return types[row->type].to_json(row, field);
+    return handlers_of(row)->to_json(row, field);
 }
 
 void config_value_done(const struct config_row *row, void *field)
 {
-    if (types[row->type].done != NULL)
-        types[row->type].done(field);
+    if (handlers_of(row)->done != NULL)
+        handlers_of(row)->done(field);
 }
 
 void config_value_allowed(const struct config_row *row, char to[CONFIG_ALLOWED_TEXT_MAX])
 {
     to[0] = '\0';
-    types[row->type].allowed(row, to, CONFIG_ALLOWED_TEXT_MAX);
+    handlers_of(row)->allowed(row, to, CONFIG_ALLOWED_TEXT_MAX);
 }

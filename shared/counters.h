@@ -26,6 +26,9 @@
     X(handshakes, C, "TLS handshakes completed")                                                             \
     X(handshakes_failed, C, "TLS handshakes that failed")                                                    \
     X(handshakes_resumed, C, "TLS handshakes that resumed a session")                                        \
+    X(upgrades, C, "WebSocket connections opened")                                                           \
+    X(upgrades_refused, C, "WebSocket opening requests refused")                                             \
+    X(proxy_refused, C, "connections refused for want of a good PROXY header")                               \
     X(sessions, G, "sessions, connected or not")                                                             \
     X(sessions_taken_over, C, "sessions taken over by a new connection of the same client")                  \
     X(sessions_moved_in, C, "sessions taken over from another worker")                                       \

@@ -189,10 +189,10 @@ static json_t *convert_ciphers(const struct config_context *context, const struc
         NULL},                                                                                               \
         {"listener." type ".*.max_clients", "listeners.*.max_connections", convert_number, NULL, NULL},      \
         {"listener." type ".*.backlog", "listeners.*.backlog", convert_number, NULL, NULL},                  \
-        {"listener." type ".*.nodelay", "listeners.*.nodelay", convert_flag, NULL, NULL},                    \
+        {"listener." type ".*.nodelay", "listeners.tcp:*.nodelay", convert_flag, NULL, NULL},                \
         {"listener." type ".*.sndbuf", "listeners.*.sndbuf", convert_size, NULL, NULL},                      \
         {"listener." type ".*.recbuf", "listeners.*.recbuf", convert_size, NULL, NULL},                      \
-        {"listener." type ".*.send_timeout", "listeners.*.tcp_user_timeout", convert_duration,               \
+        {"listener." type ".*.send_timeout", "listeners.tcp:*.tcp_user_timeout", convert_duration,           \
             "became tcp_user_timeout, the time in which the peer must acknowledge what was sent", NULL},     \
         {"listener." type ".*.send_timeout_close", NULL, NULL, NONE "a connection that timed out is closed", \
             "on"},                                                                                           \
@@ -202,12 +202,44 @@ static json_t *convert_ciphers(const struct config_context *context, const struc
         {"listener." type ".*.zone", NULL, NULL, NONE "a configuration has no zones", NULL},                 \
         {"listener." type ".*.mountpoint", NULL, NULL, YET "topics get no prefix", NULL},                    \
         {"listener." type ".*.rate_limit", NULL, NULL, YET "no client's rate is limited", NULL},             \
-        {"listener." type ".*.proxy_protocol", NULL, NULL,                                                   \
-            YET "a load balancer must not send the PROXY header, or every connection fails", "off"},         \
-        {"listener." type ".*.proxy_protocol_timeout", NULL, NULL, YET "the PROXY header is not read",       \
-            NULL},                                                                                           \
+        {"listener." type ".*.proxy_protocol", "listeners.tcp:*.proxy_protocol", convert_flag, NULL, NULL},  \
+        {"listener." type ".*.proxy_protocol_timeout", NULL, NULL,                                           \
+            NONE "the PROXY header has as long as CONNECT (connect_timeout) or the TLS handshake", NULL},    \
+        {"listener." type ".*.peer_cert_as_username", "listeners.tcp:*.peer_cert_as_username", convert_text, \
+            NULL, NULL},                                                                                     \
     {                                                                                                        \
-        "listener." type ".*", "listeners.*.bind", convert_bind, NULL, NULL                                  \
+        "listener." type ".*", "listeners.tcp:*.bind", convert_bind, NULL, NULL                              \
+    }
+
+#define TLS(type)                                                                                            \
+    {"listener." type ".*.handshake_timeout", "listeners.ssl:*.handshake_timeout", convert_duration, NULL,   \
+        NULL},                                                                                               \
+        {"listener." type ".*.keyfile", "listeners.ssl:*.keyfile", convert_file, NULL, NULL},                \
+        {"listener." type ".*.certfile", "listeners.ssl:*.certfile", convert_file, NULL, NULL},              \
+        {"listener." type ".*.cacertfile", "listeners.ssl:*.cacertfile", convert_file, NULL, NULL},          \
+        {"listener." type ".*.verify", "listeners.ssl:*.verify", convert_text, NULL, NULL},                  \
+        {"listener." type ".*.fail_if_no_peer_cert", "listeners.ssl:*.fail_if_no_peer_cert", convert_flag,   \
+            NULL, NULL},                                                                                     \
+        {"listener." type ".*.tls_versions", "listeners.ssl:*.versions", convert_versions, NULL, NULL},      \
+        {"listener." type ".*.ciphers", "listeners.ssl:*.ciphers", convert_ciphers, NULL, NULL},             \
+        {"listener." type ".*.honor_cipher_order", "listeners.ssl:*.honor_cipher_order", convert_flag, NULL, \
+            NULL},                                                                                           \
+        {"listener." type ".*.dhfile", NULL, NULL,                                                           \
+            NONE "key exchange uses elliptic curves, no file of DH parameters", NULL},                       \
+        {"listener." type ".*.reuse_sessions", NULL, NULL,                                                   \
+            NONE "whether sessions are resumed is no setting", "on"},                                        \
+    {                                                                                                        \
+        "listener." type ".*.secure_renegotiate", NULL, NULL,                                                \
+            NONE "insecure renegotiation is never allowed", "on"                                             \
+    }
+#define WEBSOCKET(type)                                                                                      \
+    {"listener." type ".*.verify_protocol_header", NULL, NULL,                                               \
+        NONE "a client must always offer the sub-protocol mqtt or mqttv3.1", "on"},                          \
+        {"listener." type ".*.proxy_address_header", NULL, NULL,                                             \
+            NONE "a client's address comes from proxy_protocol, never from an HTTP header", NULL},           \
+    {                                                                                                        \
+        "listener." type ".*.proxy_port_header", NULL, NULL,                                                 \
+            NONE "a client's address comes from proxy_protocol, never from an HTTP header", NULL             \
     }
 
 /* clang-format off */
@@ -230,8 +262,9 @@ static const struct emq_mapping mappings[] = {
     {"mqtt.max_clientid_len", "mqtt.max_clientid_length", convert_number, NULL, NULL},
     {"mqtt.max_packet_size", "mqtt.max_packet_size", convert_size, NULL, NULL},
     {"mqtt.keepalive_backoff", "mqtt.keepalive_multiplier", convert_backoff, NULL, NULL},
-    {"mqtt.websocket_protocol_header", NULL, NULL, YET "WebSocket listeners are not there", NULL},
-    {"mqtt.websocket_check_upgrade_header", NULL, NULL, YET "WebSocket listeners are not there", NULL},
+    {"mqtt.websocket_protocol_header", NULL, NULL, NONE "a client must always offer the sub-protocol mqtt or mqttv3.1",
+     "on"},
+    {"mqtt.websocket_check_upgrade_header", NULL, NULL, NONE "the upgrade header is always checked", "on"},
     {"mqtt.conn.force_gc_count", NULL, NULL, ERLANG, NULL},
     {"mqtt.client.idle_timeout", "listeners.*.connect_timeout", convert_duration, NULL, NULL},
     {"mqtt.client_idle_timeout", "listeners.*.connect_timeout", convert_duration, NULL, NULL},
@@ -263,23 +296,13 @@ static const struct emq_mapping mappings[] = {
      NULL},
 
     SOCKET("tcp"),
-    {"listener.tcp.*.peer_cert_as_username", NULL, NULL, YET "certificates are not taken from a PROXY header", NULL},
+    TLS("ssl"),
     SOCKET("ssl"),
-    {"listener.ssl.*.handshake_timeout", "listeners.ssl:*.handshake_timeout", convert_duration, NULL, NULL},
-    {"listener.ssl.*.keyfile", "listeners.ssl:*.keyfile", convert_file, NULL, NULL},
-    {"listener.ssl.*.certfile", "listeners.ssl:*.certfile", convert_file, NULL, NULL},
-    {"listener.ssl.*.cacertfile", "listeners.ssl:*.cacertfile", convert_file, NULL, NULL},
-    {"listener.ssl.*.verify", "listeners.ssl:*.verify", convert_text, NULL, NULL},
-    {"listener.ssl.*.fail_if_no_peer_cert", "listeners.ssl:*.fail_if_no_peer_cert", convert_flag, NULL, NULL},
-    {"listener.ssl.*.tls_versions", "listeners.ssl:*.versions", convert_versions, NULL, NULL},
-    {"listener.ssl.*.ciphers", "listeners.ssl:*.ciphers", convert_ciphers, NULL, NULL},
-    {"listener.ssl.*.honor_cipher_order", "listeners.ssl:*.honor_cipher_order", convert_flag, NULL, NULL},
-    {"listener.ssl.*.peer_cert_as_username", "listeners.ssl:*.peer_cert_as_username", convert_text, NULL, NULL},
-    {"listener.ssl.*.dhfile", NULL, NULL, NONE "key exchange uses elliptic curves, no file of DH parameters", NULL},
-    {"listener.ssl.*.reuse_sessions", NULL, NULL, NONE "whether sessions are resumed is no setting", "on"},
-    {"listener.ssl.*.secure_renegotiate", NULL, NULL, NONE "insecure renegotiation is never allowed", "on"},
-    {"listener.ws.**", NULL, NULL, YET "WebSocket listeners are not there", NULL},
-    {"listener.wss.**", NULL, NULL, YET "WebSocket listeners are not there", NULL},
+    WEBSOCKET("ws"),
+    SOCKET("ws"),
+    TLS("wss"),
+    WEBSOCKET("wss"),
+    SOCKET("wss"),
     {"listener.api.**", NULL, NULL, YET "there is no HTTP interface", NULL},
     {"sysmon.**", NULL, NULL, ERLANG, NULL},
 };

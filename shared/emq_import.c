@@ -17,6 +17,7 @@
 
 #define ACCESS_MAX 255 /* rules of one listener; one more is ours */
 #define WORD_MAX   64
+#define OPTION_MAX (2 * WORD_MAX + 64)
 
 struct import {
     struct config_context context;
@@ -113,14 +114,35 @@ static json_t *listener_object(struct import *import, const struct listener_key 
     return json_object_get(import->listeners, name);
 }
 
+/* The types that Shoal has under the same names. */
+static bool is_converted(const char *type)
+{
+    static const char *const types[] = {"tcp", "ssl", "ws", "wss"};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(type, types[i]) == 0)
+            return true;
+    return false;
+}
+
+static bool has_tls(const char *name)
+{
+    return strncmp(name, "ssl:", 4) == 0 || strncmp(name, "wss:", 4) == 0;
+}
+
+/* EMQ's name of an option of the listener "ssl:external": "listener.ssl.external.OPTION". */
+static void option_key(const char *name, const char *option, char to[OPTION_MAX])
+{
+    size_t type = strcspn(name, ":");
+    snprintf(to, OPTION_MAX, "listener.%.*s.%s.%s", (int)type, name, name + type + 1, option);
+}
+
 /* Listeners first, whatever the order of the file, so that their options find them. */
 static void open_listeners(struct import *import)
 {
     for (size_t i = 0; i < import->file.count; i++) {
         const struct emq_directive *directive = &import->file.directives[i];
         struct listener_key key;
-        if (!split_listener_key(directive->key, &key) || *key.option != '\0' ||
-            (strcmp(key.type, "tcp") != 0 && strcmp(key.type, "ssl") != 0))
+        if (!split_listener_key(directive->key, &key) || *key.option != '\0' || !is_converted(key.type))
             continue;
         char name[2 * WORD_MAX];
         snprintf(name, sizeof name, "%s:%s", key.type, key.name);
@@ -142,7 +164,7 @@ static void imply_listener_defaults(struct import *import)
     {
         if (json_object_get(object, "max_connections") == NULL)
             json_object_set_new(object, "max_connections", json_integer(1024));
-        if (strncmp(name, "ssl:", 4) == 0 && json_object_get(object, "honor_cipher_order") == NULL)
+        if (has_tls(name) && json_object_get(object, "honor_cipher_order") == NULL)
             json_object_set_new(object, "honor_cipher_order", json_false());
     }
 }
@@ -159,10 +181,10 @@ static int compare_access(const void *a, const void *b)
 /* The rules of one listener in the order of their numbers. What no rule fits, EMQ lets in. */
 static void take_access(struct import *import, const char *name, json_t *object)
 {
-    char pattern[2 * WORD_MAX + 32];
+    char pattern[OPTION_MAX];
     struct emq_directive found[ACCESS_MAX]; /* borrows the texts */
     size_t count = 0;
-    snprintf(pattern, sizeof pattern, "listener.%.3s.%s.access.*", name, name + 4);
+    option_key(name, "access.*", pattern);
     for (size_t i = 0; i < import->file.count; i++) {
         if (!emq_key_matches(import->file.directives[i].key, pattern))
             continue;
@@ -191,20 +213,37 @@ static void take_access(struct import *import, const char *name, json_t *object)
     json_decref(rules);
 }
 
-/* Keys that mean nothing without verify_peer are no error in EMQ. */
-static void drop_without_verify(struct import *import, const char *name, json_t *object)
+/* What is no error in EMQ although it has no effect. */
+static void drop(struct import *import, const char *name, json_t *object, const char *option, const char *why)
 {
-    static const char *const keys[] = {"fail_if_no_peer_cert", "peer_cert_as_username"};
-    const char *verify = json_string_value(json_object_get(object, "verify"));
-    if (verify != NULL && strcmp(verify, "verify_peer") == 0)
-        return;
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        char key[2 * WORD_MAX + 32];
-        snprintf(key, sizeof key, "listener.%.3s.%s.%s", name, name + 4, keys[i]);
-        const struct emq_directive *directive = emq_file_find(&import->file, key);
-        bool said = directive != NULL && !json_is_false(json_object_get(object, keys[i]));
-        if (json_object_del(object, keys[i]) == 0 && said)
-            warn(import, directive, "left out, it has no effect without verify = verify_peer");
+    char key[OPTION_MAX];
+    option_key(name, option, key);
+    const struct emq_directive *directive = emq_file_find(&import->file, key);
+    bool said = directive != NULL && !json_is_false(json_object_get(object, option));
+    if (json_object_del(object, option) == 0 && said)
+        warn(import, directive, why);
+}
+
+static bool says(const json_t *object, const char *key, const char *word)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value != NULL && strcmp(value, word) == 0;
+}
+
+/* Keys about certificates, where there are none: without verify_peer, or without TLS and PROXY header. */
+static void drop_without_effect(struct import *import, const char *name, json_t *object)
+{
+    static const char verify[] = "left out, it has no effect without verify = verify_peer";
+    if (has_tls(name)) {
+        if (says(object, "verify", "verify_peer"))
+            return;
+        drop(import, name, object, "fail_if_no_peer_cert", verify);
+        drop(import, name, object, "peer_cert_as_username", verify);
+    } else if (!json_is_true(json_object_get(object, "proxy_protocol"))) {
+        drop(import, name, object, "peer_cert_as_username",
+            "left out, it has no effect without proxy_protocol = on");
+    } else if (!says(object, "peer_cert_as_username", "cn")) {
+        drop(import, name, object, "peer_cert_as_username", "left out, a PROXY header has only the cn");
     }
 }
 
@@ -216,7 +255,7 @@ static void finish_listeners(struct import *import)
     json_object_foreach(import->listeners, name, object)
     {
         take_access(import, name, object);
-        drop_without_verify(import, name, object);
+        drop_without_effect(import, name, object);
     }
 }
 
@@ -258,8 +297,9 @@ static void take_without_counterpart(
 static void take_directive(struct import *import, const struct emq_directive *directive)
 {
     const struct emq_mapping *mapping = emq_mapping_of(directive->key);
-    if (emq_key_matches(directive->key, "listener.tcp.*.access.*") ||
-        emq_key_matches(directive->key, "listener.ssl.*.access.*"))
+    struct listener_key key;
+    if (emq_key_matches(directive->key, "listener.*.*.access.*") &&
+        split_listener_key(directive->key, &key) && is_converted(key.type))
         return; /* take_access() does, in order */
     if (mapping == NULL) {
         warn(import, directive, "no such directive is known, left out");
@@ -351,7 +391,7 @@ static char *import_text(struct import *import, const char *text, size_t size)
     finish_listeners(import);
     fit_queue(json_object_get(import->root, "mqtt"));
     if (json_object_size(import->listeners) == 0)
-        config_warn_line(&import->context, 0, "no TCP or TLS listener: the result needs one to be valid");
+        config_warn_line(&import->context, 0, "no listener that Shoal has: the result needs one to be valid");
     char *json = import_end(import);
     emq_file_done(&import->file);
     return json;

@@ -7,9 +7,14 @@ const readline = require('readline')
 const options = JSON.parse(process.argv[2])
 const say = (event, fields) => process.stdout.write(JSON.stringify({ event, ...fields }) + '\n')
 
+let socket // under WebSocket, where the stream does not tell its port
+options.createWebsocket = (url, protocols, { wsOptions }) => {
+  socket = new (require('ws'))(url, protocols, wsOptions)
+  return socket
+}
 const client = mqtt.connect(options)
 client.on('connect', (connack) =>
-  say('connect', { sessionPresent: connack.sessionPresent, localPort: client.stream.localPort }))
+  say('connect', { sessionPresent: connack.sessionPresent, localPort: socket ? socket._socket.localPort : client.stream.localPort }))
 client.on('message', (topic, payload, packet) =>
   say('message', { topic, payload: payload.toString(), qos: packet.qos, retain: packet.retain, dup: packet.dup }))
 client.on('error', (error) => { say('error', { text: String(error) }); process.exit(1) })

@@ -1,11 +1,11 @@
 """
-Real clients over TCP and TLS: mosquitto, Paho for Python, MQTT.js, alone and with each other. With several workers
+Real clients over TCP, TLS and WebSocket: mosquitto, Paho for Python, MQTT.js, alone and with each other. With several workers
 publisher and subscriber sit on different ones, which is looked up, not assumed.
 """
 import random
 import ssl
 
-from shoal_test.case import Case, cost, workers
+from shoal_test.case import Case, cost, only_shoal, workers
 from shoal_test.processes import end
 from shoal_test.tools import MosquittoSub, MqttJs, Paho, mosquitto_pub
 
@@ -23,18 +23,24 @@ class RealClients(Case):
     def tls_words(self, broker):
         return ["--cafile", broker.certificates.path("ca.pem")]
 
-    def paho(self, broker, version, tls):
-        context = broker.certificates.client_context() if tls else None
-        return lambda name, **more: self.kept(Paho(broker.tls_port if tls else broker.port, version, name, tls=context,
-                                                   **more))
+    @staticmethod
+    def port(broker, tls, websocket):
+        if websocket:
+            return broker.ports["wss:web" if tls else "ws:web"]
+        return broker.tls_port if tls else broker.port
 
-    def js(self, broker, version, tls):
+    def paho(self, broker, version, tls, websocket=False):
+        context = broker.certificates.client_context() if tls else None
+        return lambda name, **more: self.kept(Paho(self.port(broker, tls, websocket), version, name, tls=context,
+                                                   websocket=websocket, **more))
+
+    def js(self, broker, version, tls, websocket=False):
         options = {"ca": broker.certificates.path("ca.pem"), "rejectUnauthorized": True} if tls else None
         if options:
             with open(options["ca"]) as pem:
                 options["ca"] = pem.read()
-        return lambda name, **more: self.kept(MqttJs(broker.tls_port if tls else broker.port, version, name,
-                                                     tls=options, **more))
+        return lambda name, **more: self.kept(MqttJs(self.port(broker, tls, websocket), version, name,
+                                                     tls=options, websocket=websocket, **more))
 
     def kept(self, client):
         self.addCleanup(self.quietly, client)
@@ -130,6 +136,33 @@ class RealClients(Case):
         broker = self.broker(count)
         self.promises(broker, self.paho(broker, 5, True), self.js(broker, 4, False), "x", 100)
         self.promises(broker, self.js(broker, 5, True), self.paho(broker, 4, True), "y", 100)
+
+    @only_shoal
+    @cost(5)
+    @workers(1, 2, 4)
+    def test_paho_over_websocket(self, count):
+        broker = self.broker(count, listeners={"ws:web": {}, "wss:web": {}})
+        for tls in (False, True):
+            for version in (4, 5):
+                make = self.paho(broker, version, tls, True)
+                self.promises(broker, make, make, "p%d%d" % (version, tls), 100 if version == 5 else None)
+
+    @only_shoal
+    @cost(10)
+    @workers(1, 2, 4)
+    def test_mqttjs_over_websocket(self, count):
+        broker = self.broker(count, listeners={"ws:web": {}, "wss:web": {}})
+        for tls, version in ((False, 4), (True, 5), (True, 4), (False, 5)):
+            make = self.js(broker, version, tls, True)
+            self.promises(broker, make, make, "j%d%d" % (version, tls), 100 if version == 5 else None)
+
+    @only_shoal
+    @cost(6)
+    @workers(2)
+    def test_websocket_and_tcp_with_each_other(self, count):
+        broker = self.broker(count, listeners={"ws:web": {}, "wss:web": {}})
+        self.promises(broker, self.paho(broker, 5, True, True), self.js(broker, 4, False), "x", 100)
+        self.promises(broker, self.js(broker, 5, False, True), self.paho(broker, 4, True), "y", 100)
 
     @cost(5)
     @workers(1, 2, 4)

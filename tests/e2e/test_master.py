@@ -44,7 +44,7 @@ class Node(Broker):
         port = connection.getsockname()[1]
 
         def found():
-            inode = processes.server_inodes({self.port}).get(port)
+            inode = processes.server_inode(self.port, port)
             return next((pid for pid in self.worker_pids() if pid and inode in processes.socket_inodes(pid)), None)
         return wait_for(found, lambda: "an owner of the connection\n" + self.log(), timeout)
 

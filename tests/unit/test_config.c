@@ -170,7 +170,10 @@ static void handed_json_gives_the_same_struct(void **state)
                   "            \"certfile\": \"certs/cert.pem\", \"password\": \"geheim\","
                   "            \"cacertfile\": \"certs/ca.pem\", \"verify\": \"verify_peer\","
                   "            \"fail_if_no_peer_cert\": true, \"versions\": [\"tlsv1.3\"],"
-                  "            \"peer_cert_as_username\": \"cn\"}},"
+                  "            \"peer_cert_as_username\": \"cn\"},"
+                  "\"ws:c\": {\"bind\": 8083, \"origins\": [\"https://a.example\", \"null\"],"
+                  "         \"proxy_protocol\": true, \"peer_cert_as_clientid\": \"cn\"},"
+                  "\"unix:d\": {\"bind\": \"run/d.sock\", \"mode\": \"0600\"}},"
                   "\"mqtt\": {\"keepalive_multiplier\": 2.25, \"max_packet_size\": 268435455, "
                   "\"max_queued_bytes\": \"1GB\"},"
                   "\"auth\": {\"allow_anonymous\": false},"
@@ -195,6 +198,10 @@ static void handed_json_gives_the_same_struct(void **state)
     assert_int_equal(handed->listeners[1].tls.versions, CONFIG_TLS_1_3);
     assert_memory_equal(&handed->listeners[1].bind.address, &config->listeners[1].bind.address,
         sizeof config->listeners[1].bind.address);
+    assert_int_equal(handed->listeners[2].origins.count, 2);
+    assert_true(handed->listeners[2].proxy_protocol);
+    assert_int_equal(handed->listeners[3].mode, 0600);
+    assert_string_equal(handed->listeners[3].bind.text, config->listeners[3].bind.text);
     assert_true(handed->mqtt.keepalive_multiplier == 2.25);
     assert_int_equal(handed->auth.allow_anonymous, CONFIG_ANONYMOUS_NO);
     free(text);
@@ -279,8 +286,8 @@ static void keys_that_do_not_belong_are_refused(void **state)
     (void)state;
     assert_refused("{\"listeners\": {\"tcp:a\": {\"bind\": 1, \"keyfile\": \"x\"}}}",
         "did you mean listeners.ssl:*.keyfile");
-    assert_refused(
-        "{\"listeners\": {\"ws:a\": {\"bind\": 1}}}", "found \"ws:a\"; allowed: tcp:NAME or ssl:NAME");
+    assert_refused("{\"listeners\": {\"quic:a\": {\"bind\": 1}}}",
+        "found \"quic:a\"; allowed: tcp:NAME, ssl:NAME, ws:NAME");
     assert_refused("{\"listeners\": {\"tcp:\": {\"bind\": 1}}}", "allowed: tcp:NAME");
     assert_refused("{\"listeners\": {\"tcp:a\": 1883}}", "found a number; allowed: an object");
     assert_refused("{\"listeners\": {}}", "at least one");
@@ -293,6 +300,84 @@ static void keys_that_do_not_belong_are_refused(void **state)
     assert_refused("{" TCP ",\n \"mqtt\": {\"max_qos\": 1,\n \"max_qos\": 2}}", ":3: a key twice");
     assert_refused("{" TCP ",\n}", ":2: no valid JSON");
     assert_refused("", "no valid JSON");
+}
+
+#define WS(keys)   "{\"listeners\": {\"ws:a\": {\"bind\": \"127.0.0.1:8083\"" keys "}}}"
+#define UNIX(keys) "{\"listeners\": {\"unix:a\": {" keys "}}}"
+
+static void websocket_listeners_have_their_keys(void **state)
+{
+    (void)state;
+    struct config *config = load_fine(WS(""));
+    const struct config_listener *listener = &config->listeners[0];
+    assert_int_equal(listener->type, CONFIG_LISTENER_WS);
+    assert_true(config_listener_has_websocket(listener) && !config_listener_has_tls(listener));
+    assert_string_equal(listener->path, "/mqtt");
+    assert_int_equal(listener->origins.count, 0);
+    assert_int_equal(listener->max_frame_size, 0);
+    config_free(&config);
+    config = load_fine(WS(", \"path\": \"/\", \"max_frame_size\": \"2MB\", \"origins\": "
+                          "[\"https://a.example\", \"http://[::1]:8080\", "
+                          "\"null\"]"));
+    listener = &config->listeners[0];
+    assert_string_equal(listener->path, "/");
+    assert_int_equal(listener->max_frame_size, 2 << 20);
+    assert_int_equal(listener->origins.count, 3);
+    assert_string_equal(listener->origins.items[1], "http://[::1]:8080");
+    config_free(&config);
+    assert_refused(WS(", \"path\": \"mqtt\""), "ws:a.path: found \"mqtt\"; allowed: the path of a URL");
+    assert_refused(WS(", \"path\": \"/mqtt?x\""), "allowed: the path of a URL");
+    assert_refused(WS(", \"path\": \"/m q\""), "allowed: the path of a URL");
+    assert_refused(WS(", \"origins\": []"), "a list of 1 to 256 origins");
+    assert_refused(WS(", \"origins\": [\"null\", \"https://a.example/\"]"), "ws:a.origins[1]: found");
+    assert_refused(WS(", \"origins\": [\"a.example\"]"), "ws:a.origins[0]: found");
+    assert_refused(WS(", \"keyfile\": \"certs/key.pem\""), "did you mean listeners.ssl:*.keyfile");
+    assert_refused("{\"listeners\": {\"wss:a\": {\"bind\": 1}}}", "the key \"keyfile\" is missing");
+    assert_refused("{\"listeners\": {\"tcp:a\": {\"bind\": 1, \"path\": \"/mqtt\"}}}",
+        "did you mean listeners.ws:*.path");
+}
+
+static void unix_sockets_have_a_path_and_a_mode(void **state)
+{
+    (void)state;
+    char path[300];
+    struct config *config = load_fine(UNIX("\"bind\": \"run/a.sock\""));
+    const struct config_listener *listener = &config->listeners[0];
+    snprintf(path, sizeof path, "%s/run/a.sock", folder);
+    assert_int_equal(listener->type, CONFIG_LISTENER_UNIX);
+    assert_string_equal(listener->bind.text, path);
+    assert_int_equal(listener->bind.address.ss_family, AF_UNIX);
+    assert_int_equal(listener->mode, 0660);
+    config_free(&config);
+    config = load_fine(UNIX("\"bind\": \"/tmp/a\", \"mode\": \"777\""));
+    assert_string_equal(config->listeners[0].bind.text, "/tmp/a");
+    assert_int_equal(config->listeners[0].mode, 0777);
+    config_free(&config);
+    assert_refused(UNIX("\"bind\": 1883"), "a path of at most 107 bytes");
+    assert_refused(UNIX("\"bind\": \"a\", \"mode\": 660"), "permissions in octal");
+    assert_refused(UNIX("\"bind\": \"a\", \"mode\": \"0668\""), "permissions in octal");
+    assert_refused(UNIX("\"bind\": \"a\", \"mode\": \"4755\""), "permissions in octal");
+    assert_refused(UNIX("\"bind\": \"a\", \"nodelay\": true"), "did you mean listeners.tcp:*.nodelay");
+    snprintf(path, sizeof path, "{\"listeners\": {\"unix:a\": {\"bind\": \"/%0107d\"}}}", 0);
+    assert_refused(path, "which has 108 bytes when absolute");
+    assert_refused("{\"listeners\": {\"unix:a\": {\"bind\": \"/a\"}, \"unix:b\": {\"bind\": \"/a\"}}}",
+        "takes the same connections as \"/a\" of listeners.unix:a; allowed: another path");
+}
+
+static void names_behind_a_proxy_need_its_header(void **state)
+{
+    (void)state;
+    struct config *config = load_fine("{\"listeners\": {\"tcp:a\": {\"bind\": 1, \"proxy_protocol\": true, "
+                                      "\"peer_cert_as_username\": \"cn\"}}}");
+    assert_true(config->listeners[0].proxy_protocol);
+    assert_int_equal(config->listeners[0].tls.peer_cert_as_username, CONFIG_PEER_CERT_CN);
+    config_free(&config);
+    assert_refused(
+        WS(", \"peer_cert_as_username\": \"cn\""), "needs a listener with TLS, or \"proxy_protocol\"");
+    assert_refused(
+        WS(", \"proxy_protocol\": true, \"peer_cert_as_clientid\": \"dn\""), "allowed without TLS: \"cn\"");
+    assert_refused(SSL(", \"proxy_protocol\": true, \"peer_cert_as_username\": \"cn\""),
+        "needs \"verify\": \"verify_peer\"");
 }
 
 static void comments_are_skipped(void **state)
@@ -375,6 +460,10 @@ static void anonymous_clients_depend_on_the_listener(void **state)
     } cases[] = {
         {"{" TCP "}", true},
         {"{\"listeners\": {\"tcp:a\": {\"bind\": \"[::1]:1\"}}}", true},
+        {"{\"listeners\": {\"ws:a\": {\"bind\": \"[::1]:1\"}}}", true},
+        {"{\"listeners\": {\"unix:a\": {\"bind\": \"run/a.sock\"}}}", true},
+        /* Whoever the proxy lets through: not this machine alone. */
+        {"{\"listeners\": {\"tcp:a\": {\"bind\": \"127.0.0.1:1\", \"proxy_protocol\": true}}}", false},
         {"{\"listeners\": {\"tcp:a\": {\"bind\": \"1\"}}}", false},
         {"{\"listeners\": {\"tcp:a\": {\"bind\": \"0.0.0.0:1\"}}}", false},
         {"{\"listeners\": {\"tcp:a\": {\"bind\": \"1\"}}, \"auth\": {\"allow_anonymous\": true}}", true},
@@ -575,6 +664,9 @@ int main(void)
         cmocka_unit_test(all_errors_come_at_once),
         cmocka_unit_test(single_values_are_checked),
         cmocka_unit_test(keys_that_do_not_belong_are_refused),
+        cmocka_unit_test(websocket_listeners_have_their_keys),
+        cmocka_unit_test(unix_sockets_have_a_path_and_a_mode),
+        cmocka_unit_test(names_behind_a_proxy_need_its_header),
         cmocka_unit_test(comments_are_skipped),
         cmocka_unit_test(tls_keys_need_each_other),
         cmocka_unit_test(passwords_are_not_printed),

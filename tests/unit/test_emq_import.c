@@ -219,10 +219,10 @@ static void what_has_no_counterpart_is_warned_of(void **state)
     (void)state;
     struct config_errors warnings = {0};
     struct config *config = import("listener.tcp.a = 1883\n"
-                                   "listener.tcp.a.proxy_protocol = on\n"
+                                   "listener.tcp.a.proxy_protocol_timeout = 3s\n"
                                    "listener.tcp.a.rate_limit = 100,10\n"
                                    "listener.tcp.a.acceptors = 16\n"
-                                   "listener.ws.a = 8083\n"
+                                   "listener.api.a = 8083\n"
                                    "listener.wss.a.keyfile = x\n"
                                    "cluster.discovery = static\n"
                                    "cluster.static.seeds = a@h,b@h\n"
@@ -236,11 +236,11 @@ static void what_has_no_counterpart_is_warned_of(void **state)
                                    "mqtt.allow_anonymous = true\n"
                                    "mqtt.allow_anonymous = false\n",
         &warnings);
-    assert_warned(&warnings, "emq.conf:2: listener.tcp.a.proxy_protocol: no counterpart yet: ");
+    assert_warned(&warnings, "emq.conf:2: listener.tcp.a.proxy_protocol_timeout: no counterpart: ");
     assert_warned(&warnings, "emq.conf:3: listener.tcp.a.rate_limit: no counterpart yet: ");
     assert_warned(&warnings, "emq.conf:4: listener.tcp.a.acceptors: no counterpart: ");
-    assert_warned(&warnings, "emq.conf:5: listener.ws.a: no counterpart yet: ");
-    assert_warned(&warnings, "emq.conf:6: listener.wss.a.keyfile: no counterpart yet: ");
+    assert_warned(&warnings, "emq.conf:5: listener.api.a: no counterpart yet: ");
+    assert_warned(&warnings, "emq.conf:6: listener.wss.a.keyfile: left out, the file opens no such listener");
     assert_warned(&warnings, "emq.conf:7: cluster.discovery: no counterpart yet: ");
     assert_warned(&warnings, "emq.conf:8: cluster.static.seeds: no counterpart yet: ");
     assert_warned(&warnings, "emq.conf:9: node.cookie: no counterpart: ");
@@ -255,6 +255,72 @@ static void what_has_no_counterpart_is_warned_of(void **state)
     assert_warned(&warnings, "emq.conf:16: mqtt.allow_anonymous: given again on line 17");
     assert_int_equal(warnings.count, 15);
     assert_int_equal(config->auth.allow_anonymous, CONFIG_ANONYMOUS_NO);
+    config_free(&config);
+    config_errors_done(&warnings);
+}
+
+static void websocket_listeners_are_converted(void **state)
+{
+    (void)state;
+    struct config_errors warnings = {0};
+    struct config *config = import("listener.ws.a = 8083\n"
+                                   "listener.ws.a.max_clients = 64\n"
+                                   "listener.ws.a.access.2 = deny all\n"
+                                   "listener.ws.a.access.1 = allow 10.0.0.0/8\n"
+                                   "listener.ws.a.verify_protocol_header = off\n"
+                                   "listener.ws.a.proxy_address_header = X-Forwarded-For\n"
+                                   "listener.wss.b = 127.0.0.1:8084\n"
+                                   "listener.wss.b.keyfile = certs/MyEMQ1.key\n"
+                                   "listener.wss.b.certfile = certs/MyEMQ1.pem\n"
+                                   "listener.wss.b.cacertfile = certs/MyRootCA.pem\n"
+                                   "listener.wss.b.verify = verify_peer\n"
+                                   "listener.wss.b.fail_if_no_peer_cert = true\n"
+                                   "listener.wss.b.tls_versions = tlsv1.2\n"
+                                   "mqtt.websocket_protocol_header = on\n"
+                                   "mqtt.allow_anonymous = true\n",
+        &warnings);
+    const struct config_listener *ws = listener_named(config, "ws:a");
+    assert_string_equal(ws->bind.text, "8083");
+    assert_string_equal(ws->path, "/mqtt");
+    assert_int_equal(ws->max_connections, 64);
+    assert_int_equal(ws->access.count, 2);
+    assert_true(ws->access.rules[0].allow && !ws->access.rules[1].allow);
+    const struct config_listener *wss = listener_named(config, "wss:b");
+    assert_int_equal(wss->type, CONFIG_LISTENER_WSS);
+    assert_int_equal(wss->max_connections, 1024);
+    assert_int_equal(wss->tls.verify, CONFIG_VERIFY_PEER);
+    assert_true(wss->tls.fail_if_no_peer_cert);
+    assert_false(wss->tls.honor_cipher_order);
+    assert_int_equal(wss->tls.versions, CONFIG_TLS_1_2);
+    assert_warned(&warnings, "emq.conf:5: listener.ws.a.verify_protocol_header: no counterpart: ");
+    assert_warned(&warnings, "emq.conf:6: listener.ws.a.proxy_address_header: no counterpart: ");
+    assert_int_equal(warnings.count, 2);
+    config_free(&config);
+    config_errors_done(&warnings);
+}
+
+static void proxy_protocol_and_its_names_are_converted(void **state)
+{
+    (void)state;
+    struct config_errors warnings = {0};
+    struct config *config = import("listener.tcp.a = 1883\n"
+                                   "listener.tcp.a.proxy_protocol = on\n"
+                                   "listener.tcp.a.peer_cert_as_username = cn\n"
+                                   "listener.tcp.b = 1884\n"
+                                   "listener.tcp.b.peer_cert_as_username = cn\n"
+                                   "listener.ws.c = 1885\n"
+                                   "listener.ws.c.proxy_protocol = on\n"
+                                   "listener.ws.c.peer_cert_as_username = dn\n"
+                                   "mqtt.allow_anonymous = true\n",
+        &warnings);
+    const struct config_listener *a = listener_named(config, "tcp:a");
+    assert_true(a->proxy_protocol);
+    assert_int_equal(a->tls.peer_cert_as_username, CONFIG_PEER_CERT_CN);
+    assert_false(listener_named(config, "tcp:b")->proxy_protocol);
+    assert_true(listener_named(config, "ws:c")->proxy_protocol);
+    assert_warned(&warnings, "emq.conf:5: listener.tcp.b.peer_cert_as_username: left out, it has no effect");
+    assert_warned(&warnings, "emq.conf:8: listener.ws.c.peer_cert_as_username: left out, a PROXY header has");
+    assert_int_equal(warnings.count, 2);
     config_free(&config);
     config_errors_done(&warnings);
 }
@@ -330,7 +396,7 @@ static void stock_file_goes_through(void **state)
     text[fread(text, 1, sizeof text - 1, file)] = '\0';
     fclose(file);
     struct config *config = import(text, &warnings);
-    assert_int_equal(config->listener_count, 3);
+    assert_int_equal(config->listener_count, 5);
     assert_true(listener_named(config, "ssl:external")->tls.fail_if_no_peer_cert);
     assert_int_equal(config->mqtt.max_inflight, 32);
     assert_false(mentions(&warnings, "no such directive"));
@@ -362,6 +428,8 @@ int main(void)
         cmocka_unit_test(tls_listeners_are_converted),
         cmocka_unit_test(defaults_that_differ_are_written_out),
         cmocka_unit_test(what_has_no_counterpart_is_warned_of),
+        cmocka_unit_test(websocket_listeners_are_converted),
+        cmocka_unit_test(proxy_protocol_and_its_names_are_converted),
         cmocka_unit_test(values_at_rest_need_no_warning),
         cmocka_unit_test(access_rules_keep_their_order_and_meaning),
         cmocka_unit_test(keys_without_verify_peer_are_dropped),

@@ -45,7 +45,8 @@ class Broker:
     """
     Broker(folder, workers=2, config={"mqtt": {...}}, tls={"verify": "verify_peer"}, listeners={"tcp:b": {...}})
 
-    Listeners: tcp:plain on self.port, ssl:tls on self.tls_port; more by `listeners`, their ports in self.ports.
+    Listeners: tcp:plain on self.port, ssl:tls on self.tls_port; more by `listeners`, their ports in self.ports, the
+    paths of Unix sockets in self.paths.
     """
 
     program = BIN / "shoald"
@@ -55,7 +56,7 @@ class Broker:
         os.makedirs(folder, exist_ok=True)
         os.chmod(folder, 0o755)
         self.certificates = certificates.make()
-        self.reserved, self.ports = [], {}
+        self.reserved, self.ports, self.paths = [], {}, {}
         self.child = None
         self.made = []  # every client: one that is collected would close its connection
         self.expected_reports = False
@@ -69,11 +70,14 @@ class Broker:
 
     # Configuration --------------------------------------------------------------------------------------------
     def _listener(self, key, settings):
+        if key.startswith("unix:"):
+            self.paths[key] = os.path.join(self.folder, key[5:] + ".sock")
+            return merge({"bind": self.paths[key]}, settings)
         reservation = Port()
         self.reserved.append(reservation)
         self.ports[key] = reservation.number
         listener = {"bind": "127.0.0.1:%d" % reservation.number}
-        if key.startswith("ssl:"):
+        if key.startswith(("ssl:", "wss:")):
             made = self.certificates
             listener.update(keyfile=made.path("server.key"), certfile=made.path("server.pem"),
                             cacertfile=made.path("ca.pem"))

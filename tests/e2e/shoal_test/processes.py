@@ -129,12 +129,15 @@ def client_port(pid):
 
 
 def private_memory(pid):
-    """Bytes that only this process holds, from smaps_rollup."""
-    total = 0
-    with open("/proc/%d/smaps_rollup" % pid) as rows:
+    """Bytes of heap and anonymous memory that only this process holds: not its mappings of files and memfds."""
+    total, anonymous = 0, False
+    with open("/proc/%d/smaps" % pid) as rows:
         for row in rows:
-            if row.startswith(("Private_Clean:", "Private_Dirty:")):
-                total += int(row.split()[1]) * 1024
+            words = row.split()
+            if not words[0].endswith(":"):
+                anonymous = len(words) < 6 or words[5].startswith("[")
+            elif anonymous and words[0] in ("Private_Clean:", "Private_Dirty:"):
+                total += int(words[1]) * 1024
     return total
 
 

@@ -49,7 +49,7 @@ class MosquittoSub(processes.Child):
 class Paho:
     """Paho's client with a network thread; waits are on conditions."""
 
-    def __init__(self, port, version=4, client_id="", clean=True, tls=None, will=None, expiry=None):
+    def __init__(self, port, version=4, client_id="", clean=True, tls=None, will=None, expiry=None, websocket=False):
         import paho.mqtt.client as paho
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
@@ -57,7 +57,7 @@ class Paho:
         self.changed = threading.Condition()
         self.connected, self.session_present = None, None
         arguments = {} if version == 5 else {"clean_session": clean}
-        self.paho = paho.Client(client_id, protocol=version, **arguments)
+        self.paho = paho.Client(client_id, protocol=version, transport="websockets" if websocket else "tcp", **arguments)
         if tls:
             self.paho.tls_set_context(tls)
         if will:
@@ -114,7 +114,8 @@ class Paho:
         return self.messages
 
     def local_port(self):
-        return self.paho.socket().getsockname()[1]
+        sock = self.paho.socket()
+        return getattr(sock, "_socket", sock).getsockname()[1]  # under WebSocket it is a wrapper
 
     def close(self, politely=True):
         """politely=False: closes the socket without DISCONNECT, so that the will is due."""
@@ -130,9 +131,12 @@ class Paho:
 class MqttJs:
     """A node process with MQTT.js that takes commands as JSON lines and tells events as JSON lines."""
 
-    def __init__(self, port, version=4, client_id="", clean=True, tls=None, will=None, expiry=None):
+    def __init__(self, port, version=4, client_id="", clean=True, tls=None, will=None, expiry=None, websocket=False):
+        protocol = ("wss" if tls else "ws") if websocket else ("mqtts" if tls else "mqtt")
         options = {"protocolVersion": version, "clientId": client_id, "clean": clean, "port": port,
-                   "protocol": "mqtts" if tls else "mqtt", "host": "127.0.0.1", "reconnectPeriod": 0}
+                   "protocol": protocol, "host": "127.0.0.1", "reconnectPeriod": 0}
+        if websocket:
+            options["path"] = "/mqtt"
         if tls:
             options.update(tls)
         if will:
