@@ -373,21 +373,38 @@ static void take_off(struct claim *claim)
     list_remove(&claim->client_bucket);
 }
 
+/* Without memory it is not remembered: the next owner gets what it finds. */
+static struct claims_ghost *ghost_new(struct claims *claims, struct bytes client_id)
+{
+    struct claims_ghost *ghost = calloc(1, sizeof *ghost + client_id.size);
+    if (ghost == NULL)
+        return NULL;
+    ghost->until_us = clock_monotonic_us() + CLAIMS_GHOST_US;
+    ghost->previous = CLAIMS_NOBODY;
+    ghost->id_size = (uint16_t)client_id.size;
+    memcpy(ghost->id, client_id.data, client_id.size);
+    list_append(&claims->ghosts, &ghost->link);
+    list_append(&claims->ghost_buckets[claims_hash(claims, client_id) % CLAIMS_BUCKETS], &ghost->bucket);
+    return ghost;
+}
+
 static void remember_cancelled(struct claims *claims, const struct claim *claim)
 {
-    struct claims_ghost *ghost = malloc(sizeof *ghost + claim->client_id.size);
+    struct claims_ghost *ghost = ghost_new(claims, claim->client_id);
     if (ghost == NULL)
         return;
     ghost->number = claim->id;
-    ghost->until_us = clock_monotonic_us() + CLAIMS_GHOST_US;
     ghost->late_us = claim->begun_us + claims->timeout_us;
-    ghost->previous = CLAIMS_NOBODY;
-    ghost->answered = false;
-    ghost->id_size = (uint16_t)claim->client_id.size;
-    memcpy(ghost->id, claim->client_id.data, claim->client_id.size);
-    list_append(&claims->ghosts, &ghost->link);
-    size_t bucket = claims_hash(claims, claim->client_id) % CLAIMS_BUCKETS;
-    list_append(&claims->ghost_buckets[bucket], &ghost->bucket);
+}
+
+void claims_handed_on(struct claims *claims, struct bytes client_id, uint64_t stamp, unsigned previous)
+{
+    struct claims_ghost *ghost = ghost_new(claims, client_id);
+    if (ghost == NULL)
+        return;
+    ghost->answered = true;
+    ghost->stamp = stamp;
+    ghost->previous = previous;
 }
 
 static bool ghost_answered(
@@ -397,7 +414,7 @@ static bool ghost_answered(
     list_for_each(&claims->ghost_buckets[bucket], element, following)
     {
         struct claims_ghost *ghost = list_entry(element, struct claims_ghost, bucket);
-        if (ghost->number != number)
+        if (ghost->number != number || number == 0)
             continue;
         ghost->answered = true;
         ghost->previous = grant->previous;

@@ -105,8 +105,12 @@ void claims_release(struct claims *claims, struct bytes client_id, uint64_t stam
 enum claim_trace {
     CLAIM_TRACE_NONE,     /* none of late */
     CLAIM_TRACE_WAITING,  /* it is not answered yet: ask again */
-    CLAIM_TRACE_GIVEN_UP, /* it was answered when nobody wanted it any more; *ret_previous had the client */
+    CLAIM_TRACE_GIVEN_UP, /* it was answered when nobody wanted it any more, or handed on; *ret_previous had
+                             the client */
 };
+/* A session under this claim was handed on before it had anything: `previous`, whom it had asked, is still
+ * the one. */
+void claims_handed_on(struct claims *claims, struct bytes client_id, uint64_t stamp, unsigned previous);
 /* Of several that were given up: the newest that is older than `before`, whose stamp becomes *ret_stamp. */
 enum claim_trace claims_trace(const struct claims *claims, struct bytes client_id, uint64_t before,
     unsigned *ret_previous, uint64_t *ret_stamp);

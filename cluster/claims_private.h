@@ -92,12 +92,12 @@ struct claims_pending {
 struct claims_ghost {
     struct list link;
     struct list bucket;
-    uint64_t number;
+    uint64_t number; /* of the claim that was cancelled; 0: its session was handed on */
     uint64_t until_us;
     uint64_t late_us; /* not answered by then: the registrar leaves it unanswered */
     uint64_t stamp;
     unsigned previous;
-    bool answered;
+    bool answered; /* stamp and previous are known */
     uint16_t id_size;
     uint8_t id[];
 };

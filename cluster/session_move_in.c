@@ -57,7 +57,7 @@ struct session_move_in *session_move_in(struct session_moves *moves, void *sessi
     bool nobody = previous >= BUS_PEERS_MAX;
     bool here = !nobody && (bus_live_peers(moves->bus) & move_bit(previous)) == 0;
     uint64_t hash = keyed_hash_of(&moves->hash, client_id);
-    if (here && out_find_client(moves, client_id, hash) == NULL)
+    if (here && out_find_client(moves, client_id, hash, session) == NULL)
         return current;
     if (is_asking(current, previous))
         return current;
@@ -650,7 +650,7 @@ void in_free(struct session_move_in *in)
     origins_done(&in->origins);
     moves->count--;
     /* A parked session whose successor is gone is looked after by out_work. */
-    struct session_move_out *out = out_find_client(moves, in_client(in), in->client_hash);
+    struct session_move_out *out = out_find_client(moves, in_client(in), in->client_hash, NULL);
     if (out != NULL)
         out_wake(out);
     free(in);
@@ -748,7 +748,7 @@ static void resolve(struct session_move_in *in, enum session_move_outcome outcom
 {
     struct session_moves *moves = in->moves;
     parts_done(&in->parts);
-    if (in->state != IN_OWN && out_find_client(moves, in_client(in), in->client_hash) != NULL) {
+    if (in->state != IN_OWN && out_find_client(moves, in_client(in), in->client_hash, in->session) != NULL) {
         if (outcome == SESSION_MOVE_SILENT)
             give_up(in, false);
         look_here(in);
@@ -769,8 +769,8 @@ static void resolve(struct session_move_in *in, enum session_move_outcome outcom
 static void queue_parked(struct session_move_in *in)
 {
     struct session_moves *moves = in->moves;
-    struct session_move_out *out = out_find_client(moves, in_client(in), in->client_hash);
-    if (in->out == NULL && out != NULL && out->state == OUT_PARKED && out->session != in->session)
+    struct session_move_out *out = out_find_client(moves, in_client(in), in->client_hash, in->session);
+    if (in->out == NULL && out != NULL && out->state == OUT_PARKED)
         ask_later(in, bus_self(moves->bus));
 }
 
@@ -990,8 +990,8 @@ static void take_over_wait(struct session_move_in *in, struct session_move_out *
 /* Waits for what becomes of a session that was leaving this worker. */
 static void own_step(struct session_move_in *in)
 {
-    struct session_move_out *out = out_find_client(in->moves, in_client(in), in->client_hash);
-    if (out == NULL || out->session == in->session) {
+    struct session_move_out *out = out_find_client(in->moves, in_client(in), in->client_hash, in->session);
+    if (out == NULL) {
         not_here(in);
     } else if (out->state == OUT_PARKED && out->in != NULL && out->in->state != IN_MERGING &&
                !out->in->late) {

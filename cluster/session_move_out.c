@@ -60,7 +60,7 @@ void out_on_request(struct session_moves *moves, const struct move_request *requ
     if (!request->discard && must_wait(moves, request) && keep_early(moves, request))
         return;
     uint64_t hash = keyed_hash_of(&moves->hash, request->client_id);
-    struct session_move_out *out = out_find_client(moves, request->client_id, hash);
+    struct session_move_out *out = out_find_client(moves, request->client_id, hash, NULL);
     if (out == NULL && !request->discard)
         refuse(moves, request);
     else if (out == NULL)
@@ -254,35 +254,40 @@ struct session_move_out *out_find(struct session_moves *moves, unsigned peer, ui
     return hash_table_find(&moves->outs_by_target, moves_mix(id, peer), has_target, &key);
 }
 
-static bool is_of_client(const void *value, const void *key)
-{
-    return bytes_equal(out_client(value), *(const struct bytes *)key);
-}
-
 struct parked_key {
     struct bytes client_id;
+    const void *but;
     struct session_move_out *newest;
 };
+
+static bool is_of_client(const void *value, const void *key)
+{
+    const struct session_move_out *out = value;
+    const struct parked_key *wanted = key;
+    return out->session != wanted->but && bytes_equal(out_client(out), wanted->client_id);
+}
 
 /* Never the one: all are looked at. */
 static bool note_parked(const void *value, const void *key)
 {
     struct session_move_out *out = (struct session_move_out *)(uintptr_t)value;
     struct parked_key *wanted = (struct parked_key *)(uintptr_t)key;
-    if (out->state == OUT_PARKED && out->session != NULL && bytes_equal(out_client(out), wanted->client_id) &&
+    if (out->state == OUT_PARKED && out->session != NULL && out->session != wanted->but &&
+        bytes_equal(out_client(out), wanted->client_id) &&
         (wanted->newest == NULL || wanted->newest->stamp < out->stamp))
         wanted->newest = out;
     return false;
 }
 
 /* One that nobody has imported yet: best the newest that nobody has been promised. */
-struct session_move_out *out_find_client(struct session_moves *moves, struct bytes client_id, uint64_t hash)
+struct session_move_out *out_find_client(
+    struct session_moves *moves, struct bytes client_id, uint64_t hash, const void *but)
 {
-    struct parked_key parked = {.client_id = client_id};
+    struct parked_key parked = {.client_id = client_id, .but = but};
     (void)hash_table_find(&moves->outs_by_client, hash, note_parked, &parked);
     if (parked.newest != NULL)
         return parked.newest;
-    return hash_table_find(&moves->outs_by_client, hash, is_of_client, &client_id);
+    return hash_table_find(&moves->outs_by_client, hash, is_of_client, &parked);
 }
 
 static struct session_move_out *out_new(struct session_moves *moves, struct bytes client_id, uint64_t stamp)
@@ -345,15 +350,20 @@ static bool take_out(struct session_moves *moves, const struct move_request *req
     return true;
 }
 
-/* If it only waits for its own previous owner, the new owner does better to ask that one. */
+/* If it only waits for its own previous owner, the new owner does better to ask that one. So does whoever was
+   sent here meanwhile. */
 static void give(struct session_move_out *out, unsigned peer, uint64_t id)
 {
     struct session_moves *moves = out->moves;
+    uint64_t stamp = out->in != NULL ? out->in->stamp : 0;
+    unsigned previous = out->in != NULL ? out->in->previous : BUS_PEERS_MAX;
     if (out->in == NULL || !in_hand_on(out->in, peer, id)) {
         export_to(out, peer, id);
         return;
     }
     void *session = out->session;
+    if (moves->claims != NULL)
+        claims_handed_on(moves->claims, out_client(out), stamp, previous);
     out_free(out);
     moves->ops->out_done(moves->context, session);
 }

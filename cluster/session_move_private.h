@@ -304,7 +304,9 @@ void in_free(struct session_move_in *in);
 
 /* session_move_out.c */
 struct session_move_out *out_find(struct session_moves *moves, unsigned peer, uint64_t id);
-struct session_move_out *out_find_client(struct session_moves *moves, struct bytes client_id, uint64_t hash);
+/* `but`: a session that is not meant; NULL: none. */
+struct session_move_out *out_find_client(
+    struct session_moves *moves, struct bytes client_id, uint64_t hash, const void *but);
 void out_on_request(struct session_moves *moves, const struct move_request *request);
 void out_on_imported(struct session_move_out *out);
 void out_on_given_up(struct session_move_out *out, bool discard);

@@ -42,6 +42,7 @@ struct subscriber {
     uint16_t life; /* 0: never yet */
     bool alive;
     uint64_t since_us;
+    uint64_t missing, missing_first_us, missing_last_us;
     uint32_t *last; /* highest sequence + 1 by [topic][publisher][QoS - 1]; topic only for watchers */
 };
 
@@ -350,6 +351,11 @@ static void close_pair(struct books *books, uint32_t publisher, uint32_t sequenc
     if (has(books, record, subscriber))
         return;
     figures->missing++;
+    struct subscriber *own = &books->subscribers[subscriber];
+    if (own->missing++ == 0 || record->sent_us < own->missing_first_us)
+        own->missing_first_us = record->sent_us;
+    if (record->sent_us > own->missing_last_us)
+        own->missing_last_us = record->sent_us;
     struct violation violation = {.kind = VIOLATION_MISSING,
         .subscriber = subscriber,
         .publisher = publisher,
@@ -401,6 +407,15 @@ void books_close(struct books *books, struct books_figures *ret_figures)
     for (uint32_t i = 0; i < books->will_count; i++)
         close_will(books, &books->wills[i], &figures);
     *ret_figures = figures;
+}
+
+uint64_t books_missing_at(
+    const struct books *books, uint32_t subscriber, uint64_t *ret_first_us, uint64_t *ret_last_us)
+{
+    const struct subscriber *own = &books->subscribers[subscriber];
+    *ret_first_us = own->missing_first_us;
+    *ret_last_us = own->missing_last_us;
+    return own->missing;
 }
 
 uint64_t books_violations(const struct books *books, enum violation_kind kind)

@@ -76,6 +76,9 @@ struct books_figures {
     uint64_t wills_due, wills_arrived;
     uint64_t subscribers_whole; /* in their first life still */
 };
+/* What is missing at one subscriber: how many, and when the first and the last of them were sent. */
+uint64_t books_missing_at(
+    const struct books *books, uint32_t subscriber, uint64_t *ret_first_us, uint64_t *ret_last_us);
 /* Pairs that are still missing. Walks everything. */
 uint64_t books_missing(const struct books *books);
 /* Adds the violations that only the end can tell; to be called once. */

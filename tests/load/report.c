@@ -33,6 +33,20 @@ static json_t *first_of(const struct books *books)
     return list;
 }
 
+static json_t *missing_of(const struct scenario *scenario)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < scenario->count; i++) {
+        uint64_t first_us, last_us;
+        uint64_t count = books_missing_at(scenario->books, i, &first_us, &last_us);
+        if (count > 0)
+            json_array_append_new(
+                list, json_pack("{s:i, s:I, s:I, s:I}", "client", (int)i, "missing", (json_int_t)count,
+                          "first_us", (json_int_t)first_us, "last_us", (json_int_t)last_us));
+    }
+    return list;
+}
+
 static json_t *losses_of(const struct scenario *scenario)
 {
     json_t *list = json_array();
@@ -80,11 +94,12 @@ bool report(struct scenario *scenario)
     uint32_t unserved = 0;
     for (uint32_t i = 0; i < scenario->count; i++)
         unserved += scenario->members[i].client->state != CLIENT_READY;
-    json_t *all_of_it = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:i, s:{s:I, s:I, s:I}}", "event",
+    json_t *all_of_it = json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:i, s:{s:I, s:I, s:I}}", "event",
         "summary", "figures", figures_of(scenario, &figures), "violations", kinds, "first",
-        first_of(scenario->books), "losses", losses_of(scenario), "clients", clients_of(scenario), "unserved",
-        (int)unserved, "longest", "connect_us", (json_int_t)scenario->connect_us, "suback_us",
-        (json_int_t)scenario->suback_us, "exchange_us", (json_int_t)scenario->exchange_us);
+        first_of(scenario->books), "missing", missing_of(scenario), "losses", losses_of(scenario), "clients",
+        clients_of(scenario), "unserved", (int)unserved, "longest", "connect_us",
+        (json_int_t)scenario->connect_us, "suback_us", (json_int_t)scenario->suback_us, "exchange_us",
+        (json_int_t)scenario->exchange_us);
     json_dumpf(all_of_it, stdout, JSON_COMPACT | JSON_PRESERVE_ORDER);
     printf("\n");
     fflush(stdout);
