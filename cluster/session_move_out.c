@@ -41,6 +41,7 @@ struct session_move_out *session_move_park(
     if (out == NULL)
         return NULL;
     out->session = session;
+    out->own_stamp = stamp;
     out->in = in_find_session(moves, client_id, out->client_hash, session);
     if (out->in != NULL)
         out->in->out = out;
@@ -338,6 +339,7 @@ static bool take_out(struct session_moves *moves, const struct move_request *req
     struct session_move_out *out = out_new(moves, client_id, request->stamp - 1);
     if (out == NULL)
         return false;
+    out->own_stamp = moves->claims != NULL ? claims_owned(moves->claims, client_id) : 0;
     out->session = moves->ops->take_out(moves->context, client_id, request->stamp, request->discard, out);
     if (out->session == NULL) {
         out_free(out);
@@ -419,9 +421,23 @@ static bool must_wait(struct session_moves *moves, const struct move_request *re
     return in != NULL && in->state != IN_MERGING && in->state != IN_EXPECTING && in->stamp > request->stamp;
 }
 
+/* The newest stamp under which there is a session here that nobody has taken over yet; 0: none. */
+static uint64_t newest_here(const struct session_moves *moves, struct bytes client_id)
+{
+    uint64_t newest = claims_owned(moves->claims, client_id);
+    list_for_each(&moves->outs, element, following)
+    {
+        const struct session_move_out *out = list_entry(element, struct session_move_out, link);
+        if (out->state != OUT_FORWARDING && out->own_stamp > newest &&
+            bytes_equal(out_client(out), client_id))
+            newest = out->own_stamp;
+    }
+    return newest;
+}
+
 /*
- * A claim of ours that was given up is newer than the session that is here: at that time somebody else had
- * the client. He has the newer part, and asks for the one that is here himself.
+ * A claim of ours that was given up or handed on is newer than the session that is here: at that time
+ * somebody else had the client. He has the newer part, and asks for the one that is here himself.
  */
 static bool send_where_it_was(struct session_moves *moves, const struct move_request *request)
 {
@@ -431,7 +447,7 @@ static bool send_where_it_was(struct session_moves *moves, const struct move_req
         claims_trace(moves->claims, request->client_id, request->before, &previous, &stamp) !=
             CLAIM_TRACE_GIVEN_UP ||
         previous >= BUS_PEERS_MAX || previous == bus_self(moves->bus) ||
-        stamp <= claims_owned(moves->claims, request->client_id))
+        stamp <= newest_here(moves, request->client_id))
         return false;
     moves_send_redirect(moves, request->peer, request->id, previous, stamp);
     return true;

@@ -174,7 +174,8 @@ struct session_move_out {
     enum move_out_state state;
     unsigned peer; /* the new owner */
     uint64_t id;
-    uint64_t stamp;
+    uint64_t stamp;                    /* whoever asks with a newer one may get it */
+    uint64_t own_stamp;                /* under which the session was owned here */
     struct session_move_writer writer; /* what is being sent: the state, then a publication at a time */
     uint32_t sent;                     /* bytes of it */
     uint64_t popped;                   /* deliveries taken from the queue so far */
