@@ -140,7 +140,6 @@ struct connection *connection_new(
     list_init(&connection->lists);
     list_init(&connection->dirty);
     list_init(&connection->held);
-    list_init(&connection->subacks);
     connection->address = *peer;
     timer_init(&connection->timer, on_timeout);
     bool proxy = worker_listener_config(listener)->proxy_protocol;

@@ -45,16 +45,20 @@ struct output_segment {
     struct publication *publication; /* one reference */
 };
 
+struct output_segments {
+    uint32_t count;
+    uint32_t first; /* the first not wholly written */
+    uint32_t capacity;
+    struct output_segment array[];
+};
+
 struct output {
     uint8_t *data; /* from the worker's pool or the heap; NULL when nothing waits */
     uint32_t size;
     uint32_t sent;
     uint32_t capacity;
-    uint32_t segment_count;
-    uint32_t segment_first; /* the first not wholly written */
-    uint32_t segment_capacity;
-    struct output_segment *segments;
-    size_t waiting; /* bytes not yet written, payloads included */
+    struct output_segments *segments; /* owned; NULL: none */
+    size_t waiting;                   /* bytes not yet written, payloads included */
 };
 
 /* An acknowledgement that could not go out at once; those behind it wait too [MQTT-4.6.0-2, -3]. */
@@ -71,6 +75,7 @@ struct acknowledgement_queue {
     uint32_t capacity, head, count;
 };
 
+/* One per client, idle or not: see struct session. */
 struct connection {
     struct list lists; /* on worker->connections, or worker->closed */
     struct list dirty; /* on worker->dirty while output waits for the end of the turn */
@@ -95,18 +100,18 @@ struct connection {
     uint16_t receive_maximum;     /* the client's */
     uint32_t maximum_packet_size; /* the client's */
     uint32_t unacknowledged;      /* QoS 1 and 2 publications received and not yet acknowledged by us */
-    struct timer timer;           /* handshake, CONNECT, keep-alive or draining time-out, by state */
-    uint64_t read_us;             /* monotonic time of the last packet, for keep-alive */
-    uint8_t *input;               /* owned: bytes of an incomplete or held packet */
+    uint32_t suback_filters;      /* of all subacks */
     uint32_t input_size, input_capacity;
-    struct output output;
-    struct acknowledgement_queue acknowledgements;
-    struct list subacks;                   /* SUBSCRIBEs whose SUBACK waits for the routes */
-    struct topic_aliases_in *aliases_in;   /* owned; NULL until used */
-    struct topic_aliases_out *aliases_out; /* owned; NULL: the client takes none */
-    uint64_t next_ticket;
     struct peer_address address;
-    uint32_t suback_filters; /* of all subacks */
+    struct timer timer; /* handshake, CONNECT, keep-alive or draining time-out, by state */
+    uint64_t read_us;   /* monotonic time of the last packet, for keep-alive */
+    uint8_t *input;     /* owned: bytes of an incomplete or held packet */
+    struct output output;
+    struct acknowledgement_queue *acknowledgements; /* owned; NULL: none wait */
+    struct pending_suback *subacks;                 /* owned: SUBSCRIBEs whose SUBACK waits for the routes */
+    struct topic_aliases_in *aliases_in;            /* owned; NULL until used */
+    struct topic_aliases_out *aliases_out;          /* owned; NULL: the client takes none */
+    uint64_t next_ticket;
 };
 
 /* What a client's certificate says of it, as its listener asks (peer_cert_as_username,

@@ -82,18 +82,30 @@ void connection_unreserve(struct connection *connection, size_t size)
     connection->output.waiting -= size;
 }
 
+/* Room for one more segment. */
+static bool segments_grow(struct output *output)
+{
+    struct output_segments *segments = output->segments;
+    if (segments != NULL && segments->count < segments->capacity)
+        return true;
+    uint32_t capacity = segments == NULL ? 8 : segments->capacity * 2;
+    bool fresh = segments == NULL;
+    segments = realloc(segments, sizeof *segments + capacity * sizeof segments->array[0]);
+    if (segments == NULL)
+        return false;
+    if (fresh)
+        segments->count = segments->first = 0;
+    segments->capacity = capacity;
+    output->segments = segments;
+    return true;
+}
+
 enum status connection_append_payload(struct connection *connection, struct publication *publication)
 {
     struct output *output = &connection->output;
-    if (output->segment_count == output->segment_capacity) {
-        uint32_t capacity = output->segment_capacity == 0 ? 8 : output->segment_capacity * 2;
-        struct output_segment *segments = realloc(output->segments, capacity * sizeof *segments);
-        if (segments == NULL)
-            return STATUS_NO_MEMORY;
-        output->segments = segments;
-        output->segment_capacity = capacity;
-    }
-    output->segments[output->segment_count++] = (struct output_segment){
+    if (!segments_grow(output))
+        return STATUS_NO_MEMORY;
+    output->segments->array[output->segments->count++] = (struct output_segment){
         .position = output->size, .sent = 0, .publication = publication_ref(publication)};
     output->waiting += publication->payload_size;
     return STATUS_OK;
@@ -101,9 +113,10 @@ enum status connection_append_payload(struct connection *connection, struct publ
 
 void output_clear(struct worker *worker, struct output *output)
 {
-    for (uint32_t i = output->segment_first; i < output->segment_count; i++)
-        publication_unref(&output->segments[i].publication);
-    free(output->segments);
+    struct output_segments *segments = output->segments;
+    for (uint32_t i = segments == NULL ? 0 : segments->first; segments != NULL && i < segments->count; i++)
+        publication_unref(&segments->array[i].publication);
+    free(segments);
     if (output->data != NULL)
         buffer_give_back(worker, output);
     memset(output, 0, sizeof *output);
@@ -116,16 +129,18 @@ static int gather(const struct output *output, struct iovec *pieces)
 {
     int count = 0;
     uint32_t at = output->sent;
-    for (uint32_t i = output->segment_first; i <= output->segment_count && count < PIECES_MAX - 1; i++) {
-        bool segment = i < output->segment_count;
-        uint32_t end = segment ? output->segments[i].position : output->size;
+    const struct output_segments *segments = output->segments;
+    uint32_t segment_count = segments == NULL ? 0 : segments->count;
+    for (uint32_t i = segments == NULL ? 0 : segments->first; count < PIECES_MAX - 1; i++) {
+        bool segment = i < segment_count;
+        uint32_t end = segment ? segments->array[i].position : output->size;
         if (end > at)
             pieces[count++] = (struct iovec){output->data + at, end - at};
         at = end;
         if (!segment)
             break;
-        struct publication *publication = output->segments[i].publication;
-        uint32_t skip = output->segments[i].sent;
+        struct publication *publication = segments->array[i].publication;
+        uint32_t skip = segments->array[i].sent;
         pieces[count++] =
             (struct iovec){publication->data + publication->topic_size + publication->properties_size + skip,
                 publication->payload_size - skip};
@@ -137,21 +152,22 @@ static void advance(struct output *output, size_t taken)
 {
     output->waiting -= taken;
     while (taken > 0) {
-        bool segment = output->segment_first < output->segment_count;
-        uint32_t end = segment ? output->segments[output->segment_first].position : output->size;
+        struct output_segments *segments = output->segments;
+        bool segment = segments != NULL && segments->first < segments->count;
+        uint32_t end = segment ? segments->array[segments->first].position : output->size;
         size_t bytes = end - output->sent < taken ? end - output->sent : taken;
         output->sent += (uint32_t)bytes;
         taken -= bytes;
         if (!segment || output->sent < end)
             continue;
-        struct output_segment *first = &output->segments[output->segment_first];
+        struct output_segment *first = &segments->array[segments->first];
         size_t left = first->publication->payload_size - first->sent;
         size_t payload = left < taken ? left : taken;
         first->sent += (uint32_t)payload;
         taken -= payload;
         if (payload == left) {
             publication_unref(&first->publication);
-            output->segment_first++;
+            segments->first++;
         }
     }
 }
@@ -159,17 +175,18 @@ static void advance(struct output *output, size_t taken)
 /* Moves what is unwritten to the front, once it is worth it. */
 static void output_compact(struct output *output)
 {
-    if (output->segment_first > output->segment_count / 2) {
-        output->segment_count -= output->segment_first;
-        memmove(output->segments, output->segments + output->segment_first,
-            output->segment_count * sizeof *output->segments);
-        output->segment_first = 0;
+    struct output_segments *segments = output->segments;
+    if (segments != NULL && segments->first > segments->count / 2) {
+        segments->count -= segments->first;
+        memmove(
+            segments->array, segments->array + segments->first, segments->count * sizeof *segments->array);
+        segments->first = 0;
     }
     if (output->sent < output->capacity / 2)
         return;
     memmove(output->data, output->data + output->sent, output->size - output->sent);
-    for (uint32_t i = output->segment_first; i < output->segment_count; i++)
-        output->segments[i].position -= output->sent;
+    for (uint32_t i = segments == NULL ? 0 : segments->first; segments != NULL && i < segments->count; i++)
+        segments->array[i].position -= output->sent;
     output->size -= output->sent;
     output->sent = 0;
 }

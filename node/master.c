@@ -231,7 +231,8 @@ static enum status open_node(struct master *master, const struct loaded *loaded)
         log_failed(what, status);
         return status;
     }
-    status = master_listeners_open(master->config, master->folders.uid, master->folders.gid, &master->listeners);
+    status =
+        master_listeners_open(master->config, master->folders.uid, master->folders.gid, &master->listeners);
     if (status != STATUS_OK)
         return status;
     what = "the table of workers";

@@ -47,10 +47,12 @@ static bool resolve_alias(struct connection *connection, struct mqtt_publish *pu
 /* Acknowledgements
  * -------------------------------------------------------------------------------------------- */
 
-static void queue_clear(struct acknowledgement_queue *queue)
+static void queue_free(struct connection *connection)
 {
-    free(queue->ring);
-    memset(queue, 0, sizeof *queue);
+    if (connection->acknowledgements != NULL)
+        free(connection->acknowledgements->ring);
+    free(connection->acknowledgements);
+    connection->acknowledgements = NULL;
 }
 
 static struct pending_acknowledgement *queue_at(struct acknowledgement_queue *queue, uint32_t i)
@@ -105,12 +107,15 @@ static bool acknowledge(struct connection *connection, uint8_t type, uint16_t pa
 /* In order: at once if nothing waits before it. */
 static bool acknowledge_in_order(struct connection *connection, const struct pending_acknowledgement *pending)
 {
-    if (pending->done && connection->acknowledgements.count == 0)
+    struct acknowledgement_queue *queue = connection->acknowledgements;
+    if (pending->done && queue == NULL)
         return acknowledge(connection, pending->type, pending->packet_id, pending->reason);
-    if (connection->acknowledgements.count >= ACKNOWLEDGEMENTS_MAX)
+    if (queue == NULL)
+        queue = connection->acknowledgements = calloc(1, sizeof *queue);
+    if (queue != NULL && queue->count >= ACKNOWLEDGEMENTS_MAX)
         return fail(connection, MQTT_RECEIVE_MAXIMUM_EXCEEDED,
             "more unacknowledged publications than there are packet identifiers");
-    if (queue_push(&connection->acknowledgements, pending))
+    if (queue != NULL && queue_push(queue, pending))
         return true;
     connection_close(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
     return false;
@@ -135,15 +140,15 @@ static bool refuse_publish(struct connection *connection, const struct mqtt_publ
 
 void publish_abandon(struct connection *connection)
 {
-    struct acknowledgement_queue *queue = &connection->acknowledgements;
+    struct acknowledgement_queue *queue = connection->acknowledgements;
     /* What was refused will be sent again on the next connection, if that could not be told, and then it must
        not pass for a repetition of something that was accepted. */
-    for (uint32_t i = 0; i < queue->count; i++) {
+    for (uint32_t i = 0; queue != NULL && i < queue->count; i++) {
         const struct pending_acknowledgement *pending = queue_at(queue, i);
         if (pending->type == MQTT_PUBREC && pending->reason >= 0x80)
             awaiting_remove(&connection->session->awaiting, pending->packet_id);
     }
-    queue_clear(queue);
+    queue_free(connection);
     topic_aliases_in_free(&connection->aliases_in);
     topic_aliases_out_free(&connection->aliases_out);
 }
@@ -171,7 +176,9 @@ void publish_complete(void *context, void *taker, uint64_t ticket, enum acceptan
 {
     (void)context;
     struct connection *connection = taker;
-    struct acknowledgement_queue *queue = &connection->acknowledgements;
+    struct acknowledgement_queue *queue = connection->acknowledgements;
+    if (queue == NULL)
+        return; /* a retained one with QoS 0: nobody waits */
     for (uint32_t i = 0; i < queue->count; i++) {
         struct pending_acknowledgement *pending = queue_at(queue, i);
         if (pending->ticket != ticket || pending->done)
@@ -193,7 +200,7 @@ void publish_complete(void *context, void *taker, uint64_t ticket, enum acceptan
             return;
     }
     if (queue->count == 0)
-        queue_clear(queue);
+        queue_free(connection);
 }
 
 /* Checks

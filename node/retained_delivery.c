@@ -38,27 +38,50 @@ static void no_memory(const struct session *session)
         (int)session->client_id_size, session->client_id);
 }
 
+static bool open_list(struct session *session)
+{
+    if (session->retained_due != NULL)
+        return true;
+    session->retained_due = malloc(sizeof *session->retained_due);
+    if (session->retained_due == NULL)
+        return false;
+    list_init(session->retained_due);
+    return true;
+}
+
+/* True if nothing is due, and then there is no list. */
+static bool close_list(struct session *session)
+{
+    if (session->retained_due != NULL && !list_empty(session->retained_due))
+        return false;
+    free(session->retained_due);
+    session->retained_due = NULL;
+    return true;
+}
+
 void retained_delivery_start(struct session *session, struct session_subscription *subscription)
 {
     if (subscription->retained_due != NULL)
         return; /* one that has not begun yet does for both */
     struct retained_delivery *delivery = calloc(1, sizeof *delivery);
-    if (delivery == NULL) {
+    if (delivery == NULL || !open_list(session)) {
         no_memory(session);
+        free(delivery);
         return;
     }
     delivery->subscription = subscription;
     subscription->retained_due = delivery;
-    list_append(&session->retained_due, &delivery->lists);
-    if (list_empty(&session->pumping))
-        list_append(&session->worker->pumping, &session->pumping);
+    list_append(session->retained_due, &delivery->lists);
+    if (list_empty(&session->aside))
+        list_append(&session->worker->pumping, &session->aside);
 }
 
 void retained_delivery_cancel(struct session *session, struct session_subscription *subscription)
 {
-    if (list_empty(&session->retained_due))
+    if (close_list(session))
         return;
-    struct retained_delivery *first = list_entry(session->retained_due.next, struct retained_delivery, lists);
+    struct retained_delivery *first =
+        list_entry(session->retained_due->next, struct retained_delivery, lists);
     if (subscription->retained_due != NULL && subscription->retained_due != first)
         delivery_end(subscription->retained_due);
     if (first->subscription == subscription)
@@ -67,9 +90,9 @@ void retained_delivery_cancel(struct session *session, struct session_subscripti
 
 void retained_delivery_cancel_all(struct session *session)
 {
-    while (!list_empty(&session->retained_due))
-        delivery_end(list_entry(session->retained_due.next, struct retained_delivery, lists));
-    list_remove(&session->pumping);
+    while (!close_list(session))
+        delivery_end(list_entry(session->retained_due->next, struct retained_delivery, lists));
+    list_remove(&session->aside);
 }
 
 static void deliver(
@@ -138,9 +161,9 @@ static bool session_turn(struct session *session)
     uint32_t taken = 0, walks = 0;
     uint32_t room = room_of(session);
     bool more = room == 0;
-    while (!more && taken < room && walks < PAGE_WALKS && !list_empty(&session->retained_due)) {
+    while (!more && taken < room && walks < PAGE_WALKS && !close_list(session)) {
         struct retained_delivery *delivery =
-            list_entry(session->retained_due.next, struct retained_delivery, lists);
+            list_entry(session->retained_due->next, struct retained_delivery, lists);
         taken += page(session, delivery, room - taken, &more);
         walks++;
         if (!more)
@@ -159,11 +182,11 @@ bool retained_delivery_turn(struct worker *worker)
     list_init(&sessions);
     list_splice(&sessions, &worker->pumping);
     while (!list_empty(&sessions)) {
-        struct session *session = list_entry(sessions.next, struct session, pumping);
-        list_remove(&session->pumping);
+        struct session *session = list_entry(sessions.next, struct session, aside);
+        list_remove(&session->aside);
         got_on |= session_turn(session);
-        if (!list_empty(&session->retained_due))
-            list_append(&worker->pumping, &session->pumping);
+        if (!close_list(session))
+            list_append(&worker->pumping, &session->aside);
     }
     return got_on;
 }

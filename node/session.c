@@ -33,9 +33,7 @@ struct session *session_new(struct worker *worker, struct bytes client_id, uint8
     session->client_id_size = (uint16_t)client_id.size;
     memcpy(session->client_id, client_id.data, client_id.size);
     list_init(&session->subscriptions);
-    list_init(&session->retained_due);
-    list_init(&session->pumping);
-    list_init(&session->leaving);
+    list_init(&session->aside);
     inflight_init(&session->inflight);
     timer_init(&session->timer, on_expiry);
     session_register(session);
@@ -54,7 +52,7 @@ void session_leave(struct session *session)
 {
     session_unregister(session);
     timer_wheel_cancel(&session->worker->wheel, &session->timer);
-    list_append(&session->worker->leaving, &session->leaving);
+    list_append(&session->worker->leaving, &session->aside);
 }
 
 void session_unregister(struct session *session)
@@ -90,14 +88,14 @@ void session_discard(struct session **session_pointer)
         session_move_cancel(worker->moves, &session->move_in);
     if (session->registered)
         session_unregister(session);
-    list_remove(&session->leaving);
+    list_remove(&session->aside);
     session_free(session);
 }
 
 void session_abandon(void *context, struct session *session)
 {
     (void)context;
-    list_remove(&session->leaving);
+    list_remove(&session->aside);
     retained_delivery_cancel_all(session);
     list_for_each(&session->subscriptions, element, following)
     {

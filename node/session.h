@@ -30,49 +30,48 @@ struct session_subscription {
     struct retained_delivery *retained_due; /* not begun yet; NULL: none */
 };
 
+/* One per client, idle or not: its size is most of what an idle session costs. */
 struct session {
     struct session *next_in_bucket;
     uint64_t hash; /* keyed hash of the client identifier: also the publisher's identity */
     struct worker *worker;
-    struct connection *connection; /* NULL while disconnected */
-    struct list subscriptions;
-    struct hash_table *subscription_table; /* of them by filter; owned; NULL: few */
-    size_t subscription_cost;              /* what they cost, see session_subscriptions.c */
-    struct list retained_due;              /* struct retained_delivery, in turn */
-    struct list pumping;                   /* on worker->pumping while there is one */
-    struct inflight_window inflight;
-    struct delivery_queue queue;
-    struct awaiting_release awaiting;
-    struct connecting *connecting;     /* who waits for the move that brings it here; NULL: nobody */
-    uint64_t stamp;                    /* of the claim that owns it */
+    struct connection *connection;     /* NULL while disconnected */
     struct session_move_in *move_in;   /* something of it is still coming here; NULL: no */
     struct session_move_out *move_out; /* it is leaving: out of the table, deliveries queue; NULL: no */
-    struct list leaving;               /* on worker->leaving meanwhile */
-    uint64_t will_connection;          /* identity of the connection that the will belongs to */
-    struct timer timer;                /* session expiry, while disconnected */
-    uint64_t match_number; /* of the publication that matched it last, and where it stands in its targets */
-    uint64_t dropped;      /* deliveries lost to its queue's limits */
-    char *user;            /* owned; who its last connection was; NULL: nobody in particular */
-    struct acl_rights *rights; /* owned; what that user may do; NULL: everything */
-    /* By size, so that there is no padding: idle sessions are many. */
-    uint32_t match_target;
-    uint32_t subscription_count;
-    uint32_t shared_count;   /* of them: in shared groups */
-    uint32_t expiry_s;       /* Session Expiry Interval in force; UINT32_MAX: never */
+    struct delivery_queue queue;
+    struct inflight_window inflight;
     uint32_t window_limit;   /* the client's Receive Maximum and mqtt.max_inflight */
     uint32_t inflight_limit; /* the same, or 0: nothing new before all is sent again [MQTT-4.6.0-1] */
     uint32_t resend_left;    /* publications in flight that this connection has not been sent yet */
-    will_handle will;        /* 0: none */
     uint16_t resend_id;      /* they begin with this packet identifier */
+    uint8_t version;         /* of the last connection */
+    bool queueing;           /* deliveries go to the queue although connected: CONNACK is not out yet */
+    bool arriving;           /* its state is still on the way here: connect_moved() will be called */
+    bool began_clean;        /* made for a Clean Start: an older one that turns up late is ended */
+    bool registered;         /* in the table: this worker's session of the client */
+    bool has_shares;         /* something may have come by a shared group (shared_delivery.h) */
+    uint32_t expiry_s;       /* Session Expiry Interval in force; UINT32_MAX: never */
+    uint64_t match_number;   /* of the publication that matched it last, and where it stands in its targets */
+    uint32_t match_target;
+    uint32_t subscription_count;
+    uint32_t shared_count; /* of them: in shared groups */
+    will_handle will;      /* 0: none */
+    struct list subscriptions;
+    struct hash_table *subscription_table; /* of them by filter; owned; NULL: few */
+    size_t subscription_cost;              /* what they cost, see session_subscriptions.c */
+    struct list *retained_due;             /* owned: struct retained_delivery, in turn; NULL: none */
+    struct list aside; /* on worker->pumping with retained_due, or on worker->leaving with move_out */
+    struct awaiting_release awaiting;
+    struct connecting *connecting; /* who waits for the move that brings it here; NULL: nobody */
+    uint64_t stamp;                /* of the claim that owns it */
+    uint64_t will_connection;      /* identity of the connection that the will belongs to */
+    struct timer timer;            /* session expiry, while disconnected */
+    uint64_t dropped;              /* deliveries lost to its queue's limits */
+    char *user;                    /* owned; who its last connection was; NULL: nobody in particular */
+    struct acl_rights *rights;     /* owned; what that user may do; NULL: everything */
     uint16_t user_size;
-    uint16_t client_id_size;
-    uint8_t version;  /* of the last connection */
-    bool queueing;    /* deliveries go to the queue although connected: CONNACK is not out yet */
-    bool arriving;    /* its state is still on the way here: connect_moved() will be called */
-    bool began_clean; /* made for a Clean Start: an older one that turns up late is ended */
-    bool has_shares;  /* something may have come by a shared group (shared_delivery.h) */
     bool will_delayed;
-    bool registered; /* in the table: this worker's session of the client */
+    uint16_t client_id_size;
     char client_id[];
 };
 

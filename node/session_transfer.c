@@ -213,7 +213,7 @@ static void taken_back(void *context, void *session_pointer)
     struct worker *worker = context;
     struct session *session = session_pointer;
     session->move_out = NULL;
-    list_remove(&session->leaving);
+    list_remove(&session->aside);
     if (session_find(worker, session_client_id(session)) != NULL) {
         session_discard(&session);
         return;

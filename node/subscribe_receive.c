@@ -28,7 +28,8 @@ struct suback_result {
 
 /* One SUBSCRIBE whose SUBACK is due when the routes are settled. */
 struct pending_suback {
-    struct list lists; /* on connection->subacks */
+    struct pending_suback *next;  /* on connection->subacks */
+    struct pending_suback **link; /* what points to this one */
     struct connection *connection;
     struct routes_waiter routes;
     uint16_t packet_id;
@@ -65,12 +66,24 @@ void subscribe_forget(struct session_subscription *subscription)
         (void)result_unlink(subscription->suback_due);
 }
 
+static void pending_enlist(struct connection *connection, struct pending_suback *pending)
+{
+    pending->next = connection->subacks;
+    pending->link = &connection->subacks;
+    if (pending->next != NULL)
+        pending->next->link = &pending->next;
+    connection->subacks = pending;
+    connection->suback_filters += pending->count;
+}
+
 static void pending_free(struct pending_suback *pending)
 {
     for (uint32_t i = 0; i < pending->count; i++)
         (void)result_unlink(&pending->results[i]);
     pending->connection->suback_filters -= pending->count;
-    list_remove(&pending->lists);
+    *pending->link = pending->next;
+    if (pending->next != NULL)
+        pending->next->link = pending->link;
     free(pending);
 }
 
@@ -198,8 +211,7 @@ bool subscribe_received(struct connection *connection, struct bytes body)
         pending->results[i].reason = subscribe_one(
             connection->session, &wanted, subscribe.properties.subscription_identifier, &pending->results[i]);
     }
-    list_append(&connection->subacks, &pending->lists);
-    connection->suback_filters += pending->count;
+    pending_enlist(connection, pending);
     if (routes_wait(connection->worker->routes, &pending->routes))
         send_suback(pending);
     else if (connection->suback_filters > SUBACK_FILTERS_MAX)
@@ -244,11 +256,9 @@ bool unsubscribe_received(struct connection *connection, struct bytes body)
 
 void subscribe_abandon(struct connection *connection)
 {
-    list_for_each(&connection->subacks, element, following)
-    {
-        struct pending_suback *pending = list_entry(element, struct pending_suback, lists);
-        routes_wait_cancel(&pending->routes);
-        pending_free(pending);
+    while (connection->subacks != NULL) {
+        routes_wait_cancel(&connection->subacks->routes);
+        pending_free(connection->subacks);
     }
     if (connection->session != NULL)
         retained_delivery_cancel_all(connection->session);

@@ -496,7 +496,7 @@ static void worker_done(struct worker *worker)
     password_checks_free(&worker->passwords);
     session_for_each(worker, session_abandon, NULL);
     while (worker->leaving.next != NULL && !list_empty(&worker->leaving))
-        session_abandon(NULL, list_entry(worker->leaving.next, struct session, leaving));
+        session_abandon(NULL, list_entry(worker->leaving.next, struct session, aside));
     access_files_close(&worker->access);
     shared_done(worker);
     retained_state_done(worker);
