@@ -261,6 +261,9 @@ void claims_answered(struct claims *claims, unsigned registrar, uint64_t number,
         if ((cancelled && !own) ||
             !claims->engine.late(claims->engine.context, client_id, result.stamp, result.previous)) {
             give_back(claims, client_id, result.stamp, true);
+            uint64_t owned = claims_owned(claims, client_id);
+            if (owned != 0) /* an older one: somebody may have to fetch it */
+                claims_report(claims, client_id, owned);
             return;
         }
     }
@@ -414,7 +417,13 @@ static bool ghost_answered(
     list_for_each(&claims->ghost_buckets[bucket], element, following)
     {
         struct claims_ghost *ghost = list_entry(element, struct claims_ghost, bucket);
-        if (ghost->number != number || number == 0)
+        if (!bytes_equal(bytes_of(ghost->id, ghost->id_size), client_id))
+            continue;
+        /* Unasked: what the registrar found out about a claim that was given back meanwhile. */
+        if (number == 0 && ghost->answered && ghost->stamp == grant->stamp &&
+            claims_owned(claims, client_id) != grant->stamp)
+            return true;
+        if (number == 0 || ghost->number != number)
             continue;
         ghost->answered = true;
         ghost->previous = grant->previous;

@@ -249,6 +249,8 @@ static enum status on_move(void *context, const struct bus_record *record)
         struct session_move_out *out = out_find(moves, record->peer, id);
         if (out != NULL)
             out_on_imported(out);
+        else /* ended meanwhile by who is newer than both: there is nothing to forward */
+            moves_send_plain(moves, record->peer, MOVE_END, id);
         return STATUS_OK;
     }
     struct session_move_in *in = in_find(moves, id);

@@ -271,6 +271,21 @@ static void note_highest(struct session_move_in *in, const struct publication_me
         highest->sequence = meta->sequence;
 }
 
+/*
+ * Of a chain of moves the marks may come in any order: an older owner may still pass on what is ours already.
+ * If the limit is not known yet, the identity is remembered until what is held is released.
+ */
+static bool forwarded_twice(struct session_move_in *in, const struct publication_meta *meta)
+{
+    if (in->late)
+        return false; /* had_already() sees to it */
+    const struct move_origin *origin = origin_find(&in->origins, meta->origin.slot, meta->origin.incarnation);
+    if (origin != NULL && origin->limit != 0)
+        return meta->sequence >= origin->limit;
+    (void)seen_add(&in->seen, meta);
+    return false;
+}
+
 enum status in_on_forward(struct session_move_in *in, struct record_reader *reader)
 {
     if (in->state != IN_MERGING)
@@ -289,7 +304,7 @@ enum status in_on_forward(struct session_move_in *in, struct record_reader *read
         note_highest(in, &view.meta);
         if (in->out != NULL)
             out_wake(in->out);
-        if (!had_already(in, &view.meta))
+        if (!forwarded_twice(in, &view.meta) && !had_already(in, &view.meta))
             in->moves->ops->forwarded(in->moves->context, in->session, &view, note);
     }
     parts_done(&whole);
@@ -317,6 +332,8 @@ bool in_origin_ended(const struct session_move_in *in, unsigned peer, uint64_t i
 /* True if it is ours to deliver and not the old owner's. */
 static bool is_ours(const struct session_move_in *in, unsigned peer, const struct publication_meta *meta)
 {
+    if (seen_has(&in->seen, meta))
+        return false;
     const struct move_origin *origin = origin_find(&in->origins, peer, meta->origin.incarnation);
     if (origin != NULL && origin->limit != 0)
         return meta->sequence >= origin->limit;
@@ -453,9 +470,10 @@ void in_tick(struct session_moves *moves, uint64_t now_us)
         bool waits = in != NULL && !in->late && (in->state == IN_ASKED || in->state == IN_OWN);
         if (!waits && (in == NULL || in->state != IN_EXPECTING))
             continue;
-        if (in->deadline_us <= now_us && waits)
+        if (in->deadline_us <= now_us && waits) {
+            moves->next_us = 0; /* it may have begun to wait for something else: once more at the next tick */
             resolve(in, SESSION_MOVE_SILENT);
-        else if (in->deadline_us <= now_us)
+        } else if (in->deadline_us <= now_us)
             finish(in, NULL);
         else if (in->deadline_us < moves->next_us)
             moves->next_us = in->deadline_us;

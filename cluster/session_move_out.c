@@ -326,6 +326,10 @@ void out_free(struct session_move_out *out)
     free(out->writer.data);
     origins_done(&out->origins);
     moves->count--;
+    /* One more session of the client may be parked here. */
+    struct session_move_out *other = out_find_client(moves, out_client(out), out->client_hash);
+    if (other != NULL)
+        out_wake(other);
     free(out);
 }
 
