@@ -117,7 +117,7 @@ class LoadCheck:
 
 
 def replacements(log):
-    """Seconds from each worker's death to its successor's «serves», from the log."""
+    """Seconds from each worker's death to the next «serves» of its slot, from the log."""
     died, took = {}, []
     for line in log.splitlines():
         match = re.match(r"(\S+) \w+ +master: worker (\d+) \(pid \d+\) (died by signal 9|serves)", line)
@@ -125,9 +125,9 @@ def replacements(log):
             continue
         when = datetime.datetime.fromisoformat(match[1].replace("Z", "+00:00")).timestamp()
         if match[3] != "serves":
-            died[match[2]] = when
-        elif match[2] in died:
-            took.append(when - died.pop(match[2]))
+            died.setdefault(match[2], []).append(when)  # it may die again before it serves
+        else:
+            took += [when - death for death in died.pop(match[2], [])]
     return sorted(took)
 
 
