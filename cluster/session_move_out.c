@@ -327,7 +327,7 @@ void out_free(struct session_move_out *out)
     origins_done(&out->origins);
     moves->count--;
     /* One more session of the client may be parked here. */
-    struct session_move_out *other = out_find_client(moves, out_client(out), out->client_hash);
+    struct session_move_out *other = out_find_client(moves, out_client(out), out->client_hash, NULL);
     if (other != NULL)
         out_wake(other);
     free(out);
