@@ -151,6 +151,7 @@ class CrashLoad(Case):
             self.assertLess(value, LIVELY_S, name)
 
     @cost(60, heavy=True)
+    @only_long  # measures pauses, or kills all siblings of a stopped worker: for a machine with nothing else to do
     def test_worker_that_stands_still_for_7_s_loses_nothing_that_fits_its_windows(self):
         broker = self.node(bus={"window": "4MiB"})
         check, summary, slot, resumed, others = self.stopped(broker, 7.0, rate=RATE // 2, large_every=0)
@@ -160,6 +161,7 @@ class CrashLoad(Case):
         self.verify_pauses(others, resumed, LIVELY_S)
 
     @cost(60, heavy=True)
+    @only_long  # measures pauses, or kills all siblings of a stopped worker: for a machine with nothing else to do
     def test_beyond_its_windows_acknowledged_minus_delivered_equals_the_counter(self):
         broker = self.node(bus={"window": "128KiB"})
         check, summary, slot, resumed, others = self.stopped(broker, 7.0, large_every=200, large_size=60000)
@@ -174,6 +176,7 @@ class CrashLoad(Case):
         self.verify_pauses(others, resumed, EXCHANGE_S)
 
     @cost(80, heavy=True)
+    @only_long  # measures pauses, or kills all siblings of a stopped worker: for a machine with nothing else to do
     def test_worker_that_stands_still_for_15_s_is_replaced_and_the_others_lose_nothing(self):
         broker = self.node()
         check, summary, slot, resumed, others = self.stopped(broker, 0, until_replaced=True)
@@ -181,6 +184,7 @@ class CrashLoad(Case):
         self.verify_pauses(others, resumed, EXCHANGE_S)
 
     @cost(80, heavy=True)
+    @only_long  # measures pauses, or kills all siblings of a stopped worker: for a machine with nothing else to do
     def test_killed_workers_while_another_stands_still_lose_nothing(self):
         broker = self.node(bus={"window": "4MiB"})
         check = self.check(broker, rate=RATE // 2, large_every=0)
