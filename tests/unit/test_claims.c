@@ -1,0 +1,384 @@
+/* claims: who owns a client, whom the next owner is told of, and what silent or dead registrars cost. */
+#include "cluster/claims.h"
+#include "shared/clock.h"
+#include "tests/unit/fake_carrier.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#define WINDOW  ((size_t)65536)
+#define WORKERS 3
+#define NOBODY  BUS_PEERS_MAX
+
+struct process {
+    struct bus *bus;
+    struct claims *claims;
+    struct fake_carrier carrier;
+    struct counters counters;
+    uint64_t incarnation;
+    uint64_t owned; /* stamp of `client` here, 0: not owned */
+    unsigned superseded_by, superseded;
+};
+
+static struct fake_lanes *lanes;
+static struct keyed_hash hash;
+static struct process processes[WORKERS];
+static uint64_t stopped; /* processes that do not run */
+static char client[16];  /* the one client identifier of a test; its home slot is 2 */
+static unsigned answers;
+
+static struct publication_origin origin_of(unsigned self)
+{
+    return (struct publication_origin){.incarnation = processes[self].incarnation, .slot = (uint16_t)self};
+}
+
+static void on_alarm(void *context, unsigned peer, const char *text)
+{
+    (void)context;
+    fail_msg("alarm about %u: %s", peer, text);
+}
+
+static void for_each_owned(void *context, struct claims_report *report)
+{
+    struct process *it = context;
+    if (it->owned != 0)
+        claims_report_add(report, bytes_of_text(client), it->owned);
+}
+
+static uint64_t on_owned(void *context, struct bytes client_id)
+{
+    assert_true(bytes_equal(client_id, bytes_of_text(client)));
+    return ((struct process *)context)->owned;
+}
+
+static void on_superseded(void *context, struct bytes client_id, uint64_t stamp, unsigned owner)
+{
+    struct process *it = context;
+    assert_true(bytes_equal(client_id, bytes_of_text(client)));
+    assert_true(stamp > it->owned);
+    it->superseded++;
+    it->superseded_by = owner;
+}
+
+static bool on_late(void *context, struct bytes client_id, uint64_t stamp, unsigned previous)
+{
+    struct process *it = context;
+    (void)client_id;
+    (void)previous;
+    if (it->owned != 0 && stamp > it->owned)
+        it->owned = stamp;
+    return it->owned != 0;
+}
+
+static void process_start(unsigned self)
+{
+    struct process *it = &processes[self];
+    it->incarnation++;
+    it->owned = 0;
+    fake_carrier_init(&it->carrier);
+    struct bus_settings bus = {.self = self,
+        .peers = WORKERS,
+        .origin = origin_of(self),
+        .lanes = lanes->of[self],
+        .counters = &it->counters,
+        .carrier = &it->carrier.carrier,
+        .context = it,
+        .alarm = on_alarm};
+    assert_int_equal(bus_new(&bus, &it->bus), STATUS_OK);
+    struct claims_settings claims = {.bus = it->bus,
+        .hash = &hash,
+        .workers = WORKERS,
+        .context = it,
+        .for_each_owned = for_each_owned,
+        .owned = on_owned,
+        .superseded = on_superseded,
+        .late = on_late};
+    assert_int_equal(claims_new(&claims, &it->claims), STATUS_OK);
+}
+
+static void process_end(unsigned self)
+{
+    claims_free(&processes[self].claims);
+    bus_free(&processes[self].bus);
+    fake_carrier_drop(&processes[self].carrier);
+}
+
+static void introduce(unsigned a, unsigned b)
+{
+    bus_peer_started(processes[a].bus, b, origin_of(b));
+    bus_peer_started(processes[b].bus, a, origin_of(a));
+}
+
+/* What is sent to a stopped process waits in its ring. */
+static void turns(unsigned count)
+{
+    struct bus *to[WORKERS];
+    for (unsigned i = 0; i < WORKERS; i++)
+        to[i] = (stopped >> i & 1) != 0 ? NULL : processes[i].bus;
+    for (unsigned i = 0; i < count * WORKERS; i++) {
+        unsigned self = i % WORKERS;
+        if (to[self] == NULL)
+            continue;
+        bus_turn_end(processes[self].bus);
+        fake_carrier_deliver(&processes[self].carrier, to);
+    }
+}
+
+static void pass_time(uint64_t us)
+{
+    clock_set(clock_monotonic_us() + us, clock_real_us() + us);
+    for (unsigned self = 0; self < WORKERS; self++) {
+        if ((stopped >> self & 1) == 0)
+            bus_tick(processes[self].bus);
+    }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    clock_set(1000000, 1700000000000000);
+    memset(processes, 0, sizeof processes);
+    stopped = answers = 0;
+    keyed_hash_init_from(&hash, (const uint8_t[32]){1});
+    lanes = fake_lanes_new(WORKERS, WINDOW);
+    for (unsigned self = 0; self < WORKERS; self++)
+        process_start(self);
+    introduce(0, 1);
+    introduce(0, 2);
+    introduce(1, 2);
+    for (unsigned self = 0; self < WORKERS; self++)
+        claims_start(processes[self].claims);
+    turns(3);
+    unsigned number = 0;
+    do
+        snprintf(client, sizeof client, "client-%u", number++);
+    while (claims_home(processes[0].claims, bytes_of_text(client)) != 2);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    for (unsigned self = 0; self < WORKERS; self++)
+        process_end(self);
+    fake_lanes_free(&lanes);
+    clock_use_system();
+    return 0;
+}
+
+static void on_answered(struct claim *claim)
+{
+    (void)claim;
+    answers++;
+}
+
+/* As claims_claim(). */
+static bool claim_begin(unsigned self, struct claim *claim)
+{
+    *claim = (struct claim){.client_id = bytes_of_text(client), .answered = on_answered};
+    list_init(&claim->link);
+    return claims_claim(processes[self].claims, claim);
+}
+
+/* Claims and owns; returns the stamp. The registrar runs. */
+static uint64_t claim_granted(unsigned self, unsigned previous)
+{
+    struct claim claim;
+    unsigned before = answers;
+    if (!claim_begin(self, &claim)) {
+        turns(3);
+        assert_int_equal(answers, before + 1);
+    }
+    assert_int_equal(claim.outcome, CLAIM_GRANTED);
+    assert_int_equal(claim.previous, previous);
+    assert_true(claim.stamp > processes[self].owned);
+    processes[self].owned = claim.stamp;
+    return claim.stamp;
+}
+
+/* Whom the registrar names as the owner, and since when. */
+static void assert_owner(unsigned owner, uint64_t stamp)
+{
+    struct claim claim = {.client_id = bytes_of_text(client), .answered = on_answered};
+    list_init(&claim.link);
+    if (!claims_ask(processes[1].claims, &claim))
+        turns(3);
+    assert_int_equal(claim.outcome, CLAIM_GRANTED);
+    assert_int_equal(claim.previous, owner);
+    assert_int_equal(claim.stamp, stamp);
+}
+
+static void a_claim_is_granted_to_the_first(void **state)
+{
+    (void)state;
+    struct claim claim;
+    assert_owner(NOBODY, 0);
+    assert_int_equal(claims_records(processes[2].claims), 0);
+    answers = 0;
+    assert_false(claim_begin(0, &claim));
+    assert_int_equal(claims_next_us(processes[0].claims), clock_monotonic_us() + CLAIMS_TIMEOUT_US);
+    turns(2);
+    assert_int_equal(answers, 1);
+    assert_int_equal(claim.outcome, CLAIM_GRANTED);
+    assert_int_equal(claim.previous, NOBODY);
+    assert_int_equal(claims_next_us(processes[0].claims), UINT64_MAX);
+    assert_int_equal(claims_records(processes[2].claims), 1);
+    assert_owner(0, claim.stamp);
+}
+
+static void the_registrars_own_claim_is_answered_at_once(void **state)
+{
+    (void)state;
+    struct claim claim;
+    assert_true(claim_begin(2, &claim));
+    assert_int_equal(answers, 0);
+    assert_int_equal(claim.outcome, CLAIM_GRANTED);
+    assert_int_equal(claim.previous, NOBODY);
+    assert_owner(2, claim.stamp);
+}
+
+static void a_second_claim_names_the_previous_owner_and_tells_it(void **state)
+{
+    (void)state;
+    uint64_t first = claim_granted(0, NOBODY);
+    uint64_t second = claim_granted(1, 0);
+    assert_true(second > first);
+    assert_int_equal(processes[0].superseded, 1);
+    assert_int_equal(processes[0].superseded_by, 1);
+    processes[0].owned = 0;
+    claim_granted(1, 1);
+    assert_int_equal(processes[1].superseded, 0);
+    claim_granted(2, 1);
+    turns(1);
+    assert_int_equal(processes[1].superseded, 1);
+    assert_int_equal(processes[1].superseded_by, 2);
+    assert_int_equal(claims_records(processes[2].claims), 1);
+}
+
+static void a_released_record_is_forgotten_but_not_by_an_older_release(void **state)
+{
+    (void)state;
+    uint64_t first = claim_granted(0, NOBODY);
+    uint64_t second = claim_granted(0, 0);
+    claims_release(processes[0].claims, bytes_of_text(client), first);
+    turns(2);
+    assert_owner(0, second);
+    uint64_t third = claim_granted(1, 0);
+    processes[0].owned = 0;
+    claims_release(processes[0].claims, bytes_of_text(client), second);
+    claims_release(processes[0].claims, bytes_of_text(client), third); /* not its own */
+    turns(2);
+    assert_owner(1, third);
+    processes[1].owned = 0;
+    claims_release(processes[1].claims, bytes_of_text(client), third);
+    turns(2);
+    assert_int_equal(claims_records(processes[2].claims), 0);
+    assert_owner(NOBODY, 0);
+    claim_granted(0, NOBODY);
+}
+
+static void a_silent_registrar_costs_the_claim_timeout_and_no_more(void **state)
+{
+    (void)state;
+    struct claim claim;
+    stopped = 1 << 2;
+    assert_false(claim_begin(0, &claim));
+    turns(2);
+    pass_time(CLAIMS_TIMEOUT_US - 1);
+    turns(2);
+    assert_int_equal(answers, 0);
+    pass_time(1);
+    assert_int_equal(answers, 1);
+    assert_int_equal(claim.outcome, CLAIM_UNANSWERED);
+    assert_true(claim.stamp > 0);
+    processes[0].owned = claim.stamp;
+    turns(1);
+    stopped = 0; /* it hears of the owner after all */
+    bus_drain(processes[2].bus);
+    turns(3);
+    assert_int_equal(answers, 1);
+    assert_owner(0, claim.stamp);
+}
+
+static void a_dead_registrars_claims_go_to_the_next(void **state)
+{
+    (void)state;
+    struct claim claim;
+    uint64_t first = claim_granted(0, NOBODY);
+    answers = 0;
+    stopped = 1 << 2;
+    assert_false(claim_begin(1, &claim));
+    turns(2);
+    assert_int_equal(answers, 0);
+    bus_peer_died(processes[0].bus, 2);
+    bus_peer_died(processes[1].bus, 2);
+    turns(4); /* no time passes */
+    assert_int_equal(answers, 1);
+    assert_int_equal(claim.outcome, CLAIM_GRANTED);
+    assert_int_equal(claim.previous, 0);
+    assert_true(claim.stamp > first);
+    assert_int_equal(claims_records(processes[0].claims), 1);
+    assert_int_equal(processes[0].superseded_by, 1);
+}
+
+static void a_new_registrar_learns_from_reports_and_the_stand_in_forgets(void **state)
+{
+    (void)state;
+    uint64_t first = claim_granted(0, NOBODY);
+    process_end(2);
+    stopped = 1 << 2;
+    bus_peer_died(processes[0].bus, 2);
+    bus_peer_died(processes[1].bus, 2);
+    assert_owner(0, first);
+    assert_int_equal(claims_records(processes[0].claims), 1);
+    process_start(2);
+    stopped = 0;
+    introduce(0, 2);
+    introduce(1, 2);
+    claims_start(processes[2].claims);
+    assert_int_equal(claims_records(processes[2].claims), 0);
+    turns(3);
+    assert_int_equal(claims_records(processes[2].claims), 1);
+    assert_int_equal(claims_records(processes[0].claims), 0);
+    claim_granted(1, 0);
+}
+
+static void a_claim_waits_while_a_new_registrar_collects(void **state)
+{
+    (void)state;
+    struct claim claim;
+    claim_granted(0, NOBODY);
+    answers = 0;
+    process_end(2);
+    bus_peer_died(processes[0].bus, 2);
+    bus_peer_died(processes[1].bus, 2);
+    process_start(2);
+    introduce(0, 2);
+    introduce(1, 2);
+    claims_start(processes[2].claims);
+    assert_false(claim_begin(2, &claim)); /* nobody has reported yet */
+    turns(3);
+    assert_int_equal(answers, 1);
+    assert_int_equal(claim.outcome, CLAIM_GRANTED);
+    assert_int_equal(claim.previous, 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(a_claim_is_granted_to_the_first),
+        TEST(the_registrars_own_claim_is_answered_at_once),
+        TEST(a_second_claim_names_the_previous_owner_and_tells_it),
+        TEST(a_released_record_is_forgotten_but_not_by_an_older_release),
+        TEST(a_silent_registrar_costs_the_claim_timeout_and_no_more),
+        TEST(a_dead_registrars_claims_go_to_the_next),
+        TEST(a_new_registrar_learns_from_reports_and_the_stand_in_forgets),
+        TEST(a_claim_waits_while_a_new_registrar_collects),
+    };
+    return cmocka_run_group_tests_name("claims", tests, NULL, NULL);
+}

@@ -1,0 +1,378 @@
+/* routes: what is announced and what is not, who is waited for and how long, and what the index of a peer
+ * holds. */
+#include "cluster/routes.h"
+#include "shared/clock.h"
+#include "tests/unit/fake_carrier.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define WINDOW ((size_t)65536)
+#define PEERS  3
+
+struct process {
+    struct bus *bus;
+    struct topic_index *index;
+    struct routes *routes;
+    struct fake_carrier carrier;
+    struct counters counters;
+    uint64_t incarnation;
+};
+
+struct waiter {
+    struct routes_waiter routes_waiter; /* first */
+    unsigned settled;
+    uint64_t silent;
+};
+
+static struct fake_lanes *lanes;
+static struct keyed_hash hash;
+static struct process processes[PEERS];
+static uint64_t stopped; /* processes that do not run */
+
+static struct publication_origin origin_of(unsigned self)
+{
+    return (struct publication_origin){.incarnation = processes[self].incarnation, .slot = (uint16_t)self};
+}
+
+static void on_alarm(void *context, unsigned peer, const char *text)
+{
+    (void)context;
+    fail_msg("alarm about %u: %s", peer, text);
+}
+
+static void process_start(unsigned self)
+{
+    struct process *it = &processes[self];
+    it->incarnation++;
+    fake_carrier_init(&it->carrier);
+    struct bus_settings bus = {.self = self,
+        .peers = PEERS,
+        .origin = origin_of(self),
+        .lanes = lanes->of[self],
+        .counters = &it->counters,
+        .carrier = &it->carrier.carrier,
+        .context = it,
+        .alarm = on_alarm};
+    assert_int_equal(bus_new(&bus, &it->bus), STATUS_OK);
+    it->index = topic_index_new(&hash);
+    assert_non_null(it->index);
+    struct routes_settings routes = {.bus = it->bus, .index = it->index, .counters = &it->counters};
+    assert_int_equal(routes_new(&routes, &it->routes), STATUS_OK);
+}
+
+static void process_end(unsigned self)
+{
+    routes_free(&processes[self].routes);
+    bus_free(&processes[self].bus);
+    topic_index_free(&processes[self].index);
+    fake_carrier_drop(&processes[self].carrier);
+}
+
+static void introduce(unsigned a, unsigned b)
+{
+    bus_peer_started(processes[a].bus, b, origin_of(b));
+    bus_peer_started(processes[b].bus, a, origin_of(a));
+}
+
+/* What is sent to a stopped process waits in its ring. */
+static void turn(unsigned from)
+{
+    struct bus *to[PEERS];
+    for (unsigned i = 0; i < PEERS; i++)
+        to[i] = (stopped >> i & 1) != 0 ? NULL : processes[i].bus;
+    bus_turn_end(processes[from].bus);
+    fake_carrier_deliver(&processes[from].carrier, to);
+}
+
+static void turns(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        for (unsigned self = 0; self < PEERS; self++) {
+            if ((stopped >> self & 1) == 0)
+                turn(self);
+        }
+    }
+}
+
+static void pass_time(uint64_t us)
+{
+    clock_set(clock_monotonic_us() + us, clock_real_us() + us);
+    for (unsigned self = 0; self < PEERS; self++) {
+        if ((stopped >> self & 1) == 0)
+            bus_tick(processes[self].bus);
+    }
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    clock_set(1000000, 1700000000000000);
+    memset(processes, 0, sizeof processes);
+    stopped = 0;
+    keyed_hash_init_from(&hash, (const uint8_t[32]){1});
+    lanes = fake_lanes_new(PEERS, WINDOW);
+    for (unsigned self = 0; self < PEERS; self++)
+        process_start(self);
+    introduce(0, 1);
+    introduce(0, 2);
+    introduce(1, 2);
+    for (unsigned self = 0; self < PEERS; self++)
+        routes_start(processes[self].routes);
+    turns(4);
+    for (unsigned self = 0; self < PEERS; self++)
+        assert_true(routes_ready(processes[self].routes));
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    for (unsigned self = 0; self < PEERS; self++)
+        process_end(self);
+    fake_lanes_free(&lanes);
+    clock_use_system();
+    return 0;
+}
+
+static void subscribe(unsigned self, const char *text, struct subscription *subscription, int durable)
+{
+    struct process *it = &processes[self];
+    struct topic_filter *filter;
+    *subscription = (struct subscription){0};
+    assert_int_equal(topic_index_acquire(it->index, bytes_of_text(text), &filter), STATUS_OK);
+    assert_int_equal(topic_index_insert(it->index, filter, NULL, subscription), STATUS_OK);
+    assert_int_equal(routes_want(it->routes, filter, NULL, durable), STATUS_OK);
+}
+
+static void unsubscribe(unsigned self, struct subscription *subscription, int durable)
+{
+    struct topic_filter *filter = subscription->filter;
+    topic_index_remove(processes[self].index, subscription);
+    assert_int_equal(routes_want(processes[self].routes, filter, NULL, durable), STATUS_OK);
+}
+
+/* The peers that want the filter, as `self` sees it. */
+static uint64_t wanted(unsigned self, const char *text)
+{
+    const struct topic_filter *filter = topic_index_find(processes[self].index, bytes_of_text(text));
+    return filter != NULL ? filter->peers : 0;
+}
+
+static uint64_t wanted_durably(unsigned self, const char *text)
+{
+    const struct topic_filter *filter = topic_index_find(processes[self].index, bytes_of_text(text));
+    return filter != NULL ? filter->durable_peers : 0;
+}
+
+static void on_settled(struct routes_waiter *routes_waiter, uint64_t silent)
+{
+    struct waiter *it = (struct waiter *)(void *)routes_waiter;
+    it->settled++;
+    it->silent = silent;
+}
+
+/* As routes_wait(). */
+static bool wait_for_all(struct waiter *waiter)
+{
+    *waiter = (struct waiter){.routes_waiter.settled = on_settled};
+    list_init(&waiter->routes_waiter.link);
+    return routes_wait(processes[0].routes, &waiter->routes_waiter);
+}
+
+static void the_first_subscription_is_told_to_all_and_waits_until_they_acknowledge(void **state)
+{
+    (void)state;
+    struct subscription a;
+    struct waiter waiter;
+    assert_true(wait_for_all(&waiter));
+    subscribe(0, "a/+", &a, 0);
+    assert_false(wait_for_all(&waiter));
+    turn(0);
+    assert_int_equal(wanted(1, "a/+"), 1 << 0);
+    assert_int_equal(wanted(2, "a/+"), 1 << 0);
+    assert_int_equal(processes[1].counters.routes, 1);
+    turn(1);
+    assert_int_equal(waiter.settled, 0);
+    turn(2);
+    assert_int_equal(waiter.settled, 1);
+    assert_int_equal(waiter.silent, 0);
+    assert_true(wait_for_all(&waiter));
+}
+
+static void a_second_subscription_costs_no_record_but_waits_for_the_first(void **state)
+{
+    (void)state;
+    struct subscription a, b, c;
+    struct waiter waiter;
+    subscribe(0, "a", &a, 0);
+    turn(0);
+    subscribe(0, "a", &b, 0);
+    assert_false(bus_unpublished(processes[0].bus));
+    assert_false(wait_for_all(&waiter));
+    turns(2);
+    assert_int_equal(waiter.settled, 1);
+    subscribe(0, "a", &c, 0);
+    assert_false(bus_unpublished(processes[0].bus));
+    assert_true(wait_for_all(&waiter));
+    unsubscribe(0, &b, 0);
+    assert_false(bus_unpublished(processes[0].bus));
+    assert_int_equal(routes_next_us(processes[0].routes), UINT64_MAX);
+    assert_int_equal(routes_announced(processes[0].routes), 1);
+}
+
+static void the_last_one_lingers_and_is_then_taken_back(void **state)
+{
+    (void)state;
+    struct subscription a;
+    subscribe(0, "a", &a, 0);
+    turns(2);
+    unsubscribe(0, &a, 0);
+    assert_false(bus_unpublished(processes[0].bus));
+    assert_int_equal(routes_next_us(processes[0].routes), clock_monotonic_us() + ROUTES_LINGER_US);
+    pass_time(ROUTES_LINGER_US - 1);
+    turns(2);
+    assert_int_equal(wanted(1, "a"), 1 << 0);
+    assert_int_equal(routes_announced(processes[0].routes), 1);
+    pass_time(1);
+    turns(2);
+    assert_int_equal(routes_announced(processes[0].routes), 0);
+    for (unsigned self = 0; self < PEERS; self++)
+        assert_int_equal(topic_index_entries(processes[self].index), 0);
+    assert_int_equal(processes[1].counters.routes, 0);
+}
+
+static void a_resubscription_while_it_lingers_costs_nothing(void **state)
+{
+    (void)state;
+    struct subscription a;
+    struct waiter waiter;
+    subscribe(0, "a", &a, 0);
+    turns(2);
+    unsubscribe(0, &a, 0);
+    pass_time(ROUTES_LINGER_US - 1);
+    subscribe(0, "a", &a, 0);
+    assert_false(bus_unpublished(processes[0].bus));
+    assert_true(wait_for_all(&waiter));
+    assert_int_equal(routes_next_us(processes[0].routes), UINT64_MAX);
+    pass_time(2 * ROUTES_LINGER_US);
+    assert_false(bus_unpublished(processes[0].bus));
+    turns(2);
+    assert_int_equal(wanted(1, "a"), 1 << 0);
+}
+
+static void a_silent_peer_holds_a_waiter_exactly_one_second(void **state)
+{
+    (void)state;
+    struct subscription a;
+    struct waiter waiter;
+    stopped = 1 << 1;
+    subscribe(0, "a", &a, 0);
+    assert_false(wait_for_all(&waiter));
+    assert_int_equal(routes_next_us(processes[0].routes), clock_monotonic_us() + 1000000);
+    turns(2);
+    pass_time(999999);
+    turns(2);
+    assert_int_equal(waiter.settled, 0);
+    pass_time(1);
+    assert_int_equal(waiter.settled, 1);
+    assert_int_equal(waiter.silent, 1 << 1);
+    stopped = 0;
+    bus_drain(processes[1].bus);
+    assert_int_equal(wanted(1, "a"), 1 << 0);
+    turns(2);
+    assert_true(wait_for_all(&waiter));
+    assert_int_equal(waiter.settled, 0);
+}
+
+static void a_dead_peers_bits_go_and_nobody_waits_for_it(void **state)
+{
+    (void)state;
+    struct subscription of_0, of_1, of_2;
+    struct waiter waiter;
+    subscribe(1, "only", &of_1, 0);
+    subscribe(2, "both", &of_2, 0);
+    turns(2);
+    struct subscription both;
+    subscribe(1, "both", &both, 0);
+    turns(2);
+    assert_int_equal(wanted(0, "both"), 1 << 1 | 1 << 2);
+    stopped = 1 << 1;
+    subscribe(0, "new", &of_0, 0);
+    assert_false(wait_for_all(&waiter));
+    turns(2);
+    assert_int_equal(waiter.settled, 0);
+    bus_peer_died(processes[0].bus, 1);
+    assert_int_equal(waiter.settled, 1);
+    assert_int_equal(waiter.silent, 0);
+    assert_int_equal(wanted(0, "both"), 1 << 2);
+    assert_null(topic_index_find(processes[0].index, bytes_of_text("only")));
+    assert_int_equal(processes[0].counters.routes, 1);
+}
+
+static void a_new_peer_takes_full_state_before_it_is_ready(void **state)
+{
+    (void)state;
+    struct subscription a, b, c;
+    subscribe(0, "a", &a, 0);
+    subscribe(0, "b/#", &b, 1);
+    subscribe(2, "a", &c, 0);
+    turns(2);
+    process_end(1);
+    bus_peer_died(processes[0].bus, 1);
+    bus_peer_died(processes[2].bus, 1);
+    process_start(1);
+    introduce(0, 1);
+    introduce(1, 2);
+    assert_false(routes_in_step(processes[0].routes, 1));
+    routes_start(processes[1].routes);
+    assert_false(routes_ready(processes[1].routes));
+    turns(4);
+    assert_true(routes_ready(processes[1].routes));
+    assert_int_equal(routes_unknown(processes[1].routes), 0);
+    assert_true(routes_in_step(processes[0].routes, 1));
+    assert_int_equal(wanted(1, "a"), 1 << 0 | 1 << 2);
+    assert_int_equal(wanted(1, "b/#"), 1 << 0);
+    assert_int_equal(wanted_durably(1, "b/#"), 1 << 0);
+    struct waiter waiter;
+    assert_true(wait_for_all(&waiter));
+}
+
+static void the_durable_bit_is_told_when_the_first_comes_and_the_last_goes(void **state)
+{
+    (void)state;
+    struct subscription plain, first, second;
+    subscribe(0, "a", &plain, 0);
+    turns(2);
+    assert_int_equal(wanted_durably(1, "a"), 0);
+    subscribe(0, "a", &first, 1);
+    turns(2);
+    assert_int_equal(wanted_durably(1, "a"), 1 << 0);
+    subscribe(0, "a", &second, 1);
+    assert_false(bus_unpublished(processes[0].bus));
+    unsubscribe(0, &first, -1);
+    assert_false(bus_unpublished(processes[0].bus));
+    unsubscribe(0, &second, -1);
+    turns(2);
+    assert_int_equal(wanted_durably(1, "a"), 0);
+    assert_int_equal(wanted(1, "a"), 1 << 0);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+    const struct CMUnitTest tests[] = {
+        TEST(the_first_subscription_is_told_to_all_and_waits_until_they_acknowledge),
+        TEST(a_second_subscription_costs_no_record_but_waits_for_the_first),
+        TEST(the_last_one_lingers_and_is_then_taken_back),
+        TEST(a_resubscription_while_it_lingers_costs_nothing),
+        TEST(a_silent_peer_holds_a_waiter_exactly_one_second),
+        TEST(a_dead_peers_bits_go_and_nobody_waits_for_it),
+        TEST(a_new_peer_takes_full_state_before_it_is_ready),
+        TEST(the_durable_bit_is_told_when_the_first_comes_and_the_last_goes),
+    };
+    return cmocka_run_group_tests_name("routes", tests, NULL, NULL);
+}
