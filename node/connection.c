@@ -4,6 +4,7 @@
  * end of the turn, since events may still name them).
  */
 #include "node/connection.h"
+#include "node/connection_rate.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 #include "node/worker_proxy.h"
@@ -126,7 +127,9 @@ static enum connection_state state_of_transport(const struct connection *connect
 struct connection *connection_new(
     struct worker *worker, struct worker_listener *listener, int fd, const struct peer_address *peer)
 {
-    struct connection *connection = calloc(1, sizeof *connection);
+    bool limited = connection_rate_wanted(worker_listener_config(listener));
+    struct connection *connection =
+        calloc(1, sizeof *connection + (limited ? sizeof(struct connection_rate) : 0));
     if (connection == NULL) {
         close(fd);
         return NULL;
@@ -142,6 +145,8 @@ struct connection *connection_new(
     list_init(&connection->held);
     connection->address = *peer;
     timer_init(&connection->timer, on_timeout);
+    if (limited)
+        connection_rate_open(connection);
     bool proxy = worker_listener_config(listener)->proxy_protocol;
     connection->state = (uint8_t)(proxy ? CONNECTION_PROXY : state_of_transport(connection));
     uint64_t timeout_ms = state_timeout_ms(connection, connection->state);
@@ -179,6 +184,7 @@ static void leave(struct connection *connection, bool with_will)
     if (connection->state < CONNECTION_ACTIVE)
         connection->worker->counters->connections_refused++;
     connect_abandon(connection);
+    connection_rate_close(connection);
     subscribe_abandon(connection);
     acceptance_forget(connection->worker->acceptance, connection);
     publish_abandon(connection);
@@ -416,6 +422,7 @@ static void on_readable(struct connection *connection)
     if (from != connection->input)
         connection->input_size = 0; /* the carry is in the scratch now; keep_input() fills the buffer anew */
     process(connection, from, all);
+    connection_charge(connection, 0, size);
     worker_spend(worker, (uint32_t)size);
 }
 

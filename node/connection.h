@@ -36,6 +36,7 @@ enum connection_hold {
     HOLD_OUTPUT = 4,  /* the client does not take what we answer: no more requests until it does */
     HOLD_SUBACKS = 8, /* too many filters wait for other workers */
     HOLD_ROUTES = 16, /* a peer's routes are on their way here: what is published now could miss somebody */
+    HOLD_RATE = 32,   /* it has sent more than its listener's rates allow */
 };
 
 /* Bytes that wait to be written, with large payloads kept by reference between them (connection_output.c). */
@@ -96,6 +97,7 @@ struct connection {
     bool half_closed; /* it has closed its side and left something to read */
     bool processing;  /* packets of it are being dispatched: do not free */
     bool problem_information;
+    bool limited;                 /* a struct connection_rate lies behind this one */
     uint16_t keep_alive_s;        /* in force; 0: none */
     uint16_t receive_maximum;     /* the client's */
     uint32_t maximum_packet_size; /* the client's */

@@ -3,6 +3,7 @@
  * come. Worker process. Hot path: decodes in place, one look at the header, no copy.
  */
 #include "node/connection.h"
+#include "node/connection_rate.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 
@@ -205,6 +206,8 @@ size_t packet_dispatch(struct connection *connection, const uint8_t *data, size_
             break;
         worker->counters->packets_received++;
         used += whole;
+        if (header.type == MQTT_PUBLISH)
+            connection_charge(connection, 1, 0);
     }
     return used;
 }

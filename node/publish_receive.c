@@ -158,11 +158,12 @@ void publish_abandon(struct connection *connection)
  * tell it in; otherwise taken and thrown away, as the field does: closing would make version 3 clients come
  * back and try again.
  */
-static bool deny_publish(struct connection *connection, const struct mqtt_publish *publish, const char *text)
+static bool deny_publish(struct connection *connection, const struct mqtt_publish *publish,
+    enum mqtt_reason reason, const char *text)
 {
     log_debug("%s: publication denied: %s", connection_peer(connection), text);
     if (publish->qos > 0 && connection->version == MQTT_5_0)
-        return refuse_publish(connection, publish, MQTT_NOT_AUTHORIZED, text);
+        return refuse_publish(connection, publish, reason, text);
     connection->worker->counters->publish_refused++;
     if (publish->qos == 0)
         return true;
@@ -227,10 +228,14 @@ static bool check_limits(struct connection *connection, const struct mqtt_publis
     return true;
 }
 
-static bool topic_too_deep(const struct worker *worker, struct bytes topic)
+static bool topic_too_large(const struct worker *worker, struct bytes topic)
 {
-    return topic.size > worker->config->mqtt.max_topic_levels &&
-           topic_levels(topic) > worker->config->mqtt.max_topic_levels;
+    const struct config_mqtt *limits = &worker->config->mqtt;
+    if (topic.size <= limits->max_topic_length &&
+        (topic.size <= limits->max_topic_levels || topic_levels(topic) <= limits->max_topic_levels))
+        return false;
+    worker->counters->topics_refused++;
+    return true;
 }
 
 /* What receivers get of the properties; `scratch` holds them when something must be left out. */
@@ -296,14 +301,21 @@ bool publish_received(struct connection *connection, uint8_t flags, struct bytes
         return false;
     if (publish.topic_alias > 0 && !resolve_alias(connection, &publish))
         return false;
-    if (topic_too_deep(connection->worker, publish.topic))
-        return fail(connection, MQTT_TOPIC_NAME_INVALID, "topic with more levels than mqtt.max_topic_levels");
+    if (topic_too_large(connection->worker, publish.topic))
+        return fail(connection, MQTT_TOPIC_NAME_INVALID,
+            "topic longer than mqtt.max_topic_length or with more levels than mqtt.max_topic_levels");
+    if (publish.user_properties > connection->worker->config->mqtt.max_user_properties) {
+        connection->worker->counters->properties_refused++;
+        return deny_publish(
+            connection, &publish, MQTT_QUOTA_EXCEEDED, "more user properties than mqtt.max_user_properties");
+    }
     if (publish.payload_is_utf8 && connection->worker->config->mqtt.validate_payload_format &&
         !utf8_valid(publish.payload))
         return refuse_publish(
             connection, &publish, MQTT_PAYLOAD_FORMAT_INVALID, "payload is called UTF-8 and is not");
     if (publish.topic.data[0] == '$')
-        return deny_publish(connection, &publish, "topics that begin with $ belong to the broker");
+        return deny_publish(
+            connection, &publish, MQTT_NOT_AUTHORIZED, "topics that begin with $ belong to the broker");
     if (publish.qos == 2 && awaiting_has(&connection->session->awaiting, publish.packet_id)) {
         /* Sent again: it was routed the first time [MQTT-4.3.3-10]. A PUBREC that still waits will come. */
         struct pending_acknowledgement again = {
@@ -313,7 +325,7 @@ bool publish_received(struct connection *connection, uint8_t flags, struct bytes
     const struct acl_rights *rights = connection->session->rights;
     if (rights != NULL && !acl_allows(rights, ACL_WRITE, publish.topic)) {
         connection->worker->counters->publish_denied++;
-        return deny_publish(connection, &publish, "acl_file does not allow it");
+        return deny_publish(connection, &publish, MQTT_NOT_AUTHORIZED, "acl_file does not allow it");
     }
     if (publish.properties_forward_as_they_are || publish.properties.size <= 1024) {
         uint8_t scratch[1024];

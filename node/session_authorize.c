@@ -46,7 +46,7 @@ static bool check_will(struct connecting *connecting)
     else if (connect->will_retain && !limits->retain_available)
         connect_refuse(
             connection, MQTT_RETAIN_NOT_SUPPORTED, "retained will although mqtt.retain_available is false");
-    else if (connect->will_topic.data[0] == '$' ||
+    else if (connect->will_topic.data[0] == '$' || connect->will_topic.size > limits->max_topic_length ||
              topic_levels(connect->will_topic) > limits->max_topic_levels)
         connect_refuse(connection, MQTT_TOPIC_NAME_INVALID, "will topic not allowed");
     else if (limits->validate_payload_format && connect->will_properties.payload_format_indicator == 1 &&
@@ -112,7 +112,12 @@ void connect_authorize(struct connecting *connecting)
     bool anonymous =
         config_listener_allows_anonymous(worker->config, worker_listener_config(connection->listener));
     connecting->user = connect->user_name;
-    if (connect->properties.present & PROPERTY_BIT(PROPERTY_AUTHENTICATION_METHOD)) {
+    uint32_t properties = worker->config->mqtt.max_user_properties;
+    if (connect->properties.user_properties > properties ||
+        connect->will_properties.user_properties > properties) {
+        worker->counters->properties_refused++;
+        connect_refuse(connection, MQTT_QUOTA_EXCEEDED, "more user properties than mqtt.max_user_properties");
+    } else if (connect->properties.present & PROPERTY_BIT(PROPERTY_AUTHENTICATION_METHOD)) {
         connect_refuse(
             connection, MQTT_BAD_AUTHENTICATION_METHOD, "no enhanced authentication is configured");
     } else if (connection->identity != NULL && connection->identity->user_name != NULL) {

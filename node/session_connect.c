@@ -330,6 +330,20 @@ static bool park(struct worker *worker, struct connecting *connecting, struct se
     return false;
 }
 
+/* One more session of the node, moves and take-overs aside. False: refused. */
+static bool has_room_for_session(struct connecting *connecting)
+{
+    struct connection *connection = connecting->connection;
+    struct worker *worker = connection->worker;
+    uint32_t limit = worker->config->mqtt.max_sessions;
+    if (limit == 0 || counters_sessions(worker->child->counters_base, worker->child->counters_pages) < limit)
+        return true;
+    worker->counters->sessions_limit++;
+    claims_release(worker->claims, connecting->client_id, connecting->claim.stamp);
+    connect_refuse(connection, MQTT_QUOTA_EXCEEDED, "the node has mqtt.max_sessions sessions");
+    return false;
+}
+
 static bool make_session(struct connecting *connecting)
 {
     struct connection *connection = connecting->connection;
@@ -418,6 +432,8 @@ static void claim_settled(struct connecting *connecting)
     struct session *session = session_find(worker, connecting->client_id);
     if (session != NULL)
         session = take_over_here(worker, connecting, session);
+    else if (!has_room_for_session(connecting))
+        return;
     if (session == NULL && !make_session(connecting))
         return;
     if (session == NULL && !connecting->connect.clean_start) {

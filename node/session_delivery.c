@@ -205,13 +205,36 @@ static bool keep(const struct delivery_request *request, struct delivery *ret)
     return true;
 }
 
-void session_enqueue(struct session *session, const struct delivery_request *request)
+static bool queue_full(const struct session *session)
 {
     const struct config_mqtt *limits = &session->worker->config->mqtt;
+    return session->queue.count >= limits->max_queued_messages ||
+           session->queue.bytes >= limits->max_queued_bytes;
+}
+
+/* By mqtt.queue_full. False: there is none for the one that comes. */
+static bool make_room(struct session *session)
+{
+    if (session->worker->config->mqtt.queue_full == CONFIG_QUEUE_DROP_NEWEST)
+        return !queue_full(session);
+    while (queue_full(session)) {
+        struct delivery *first = delivery_queue_first(&session->queue);
+        if (first == NULL)
+            return false;
+        struct delivery oldest = *first;
+        delivery_queue_pop(&session->queue);
+        delivery_clear(&oldest);
+        session->dropped++;
+        session->worker->counters->dropped_queue_full++;
+    }
+    return true;
+}
+
+void session_enqueue(struct session *session, const struct delivery_request *request)
+{
     struct counters *counters = session->worker->counters;
     struct delivery delivery;
-    if (session->queue.count >= limits->max_queued_messages ||
-        session->queue.bytes >= limits->max_queued_bytes || !keep(request, &delivery)) {
+    if (!make_room(session) || !keep(request, &delivery)) {
         session->dropped++;
         counters->dropped_queue_full++;
         return;
@@ -290,9 +313,10 @@ static inline void deliver(struct session *session, const struct delivery_reques
             (void)send_publish(session, request, 0, false);
         } else if (connected) {
             session->worker->counters->dropped_qos0_output++;
-        } else if (session->queueing || session->move_out != NULL) {
-            session_enqueue(
-                session, request); /* on its way in or out: it is connected as the client sees it */
+        } else if (session->queueing || session->move_out != NULL ||
+                   session->worker->config->mqtt.queue_qos0) {
+            /* On its way in or out, it is connected as the client sees it. */
+            session_enqueue(session, request);
         }
         return;
     }

@@ -110,8 +110,10 @@ static uint8_t subscribe_one(struct session *session, const struct mqtt_subscrib
         return MQTT_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED; /* as CONNACK says */
     if (!limits->wildcard_subscription && has_wildcard(filter))
         return MQTT_WILDCARD_SUBSCRIPTIONS_NOT_SUPPORTED;
-    if (topic_levels(filter) > limits->max_topic_levels)
+    if (filter.size > limits->max_topic_length || topic_levels(filter) > limits->max_topic_levels) {
+        session->worker->counters->topics_refused++;
         return MQTT_TOPIC_FILTER_INVALID;
+    }
     if (session->rights != NULL && acl_readable(session->rights, filter) == ACL_NONE) {
         session->worker->counters->subscribe_denied++;
         log_debug("client %.*s: may not read any topic of a filter that it subscribes to",
@@ -186,6 +188,15 @@ static bool answer_fits(struct connection *connection, uint32_t count)
     return fail(connection, MQTT_PACKET_TOO_LARGE, "its answer is larger than its Maximum Packet Size");
 }
 
+static bool properties_allowed(struct connection *connection, const struct mqtt_properties *properties)
+{
+    if (properties->user_properties <= connection->worker->config->mqtt.max_user_properties)
+        return true;
+    connection->worker->counters->properties_refused++;
+    connection_close(connection, MQTT_QUOTA_EXCEEDED, "more user properties than mqtt.max_user_properties");
+    return false;
+}
+
 bool subscribe_received(struct connection *connection, struct bytes body)
 {
     if (!drain_first(connection))
@@ -194,7 +205,7 @@ bool subscribe_received(struct connection *connection, struct bytes body)
     struct mqtt_fault fault;
     if (mqtt_decode_subscribe((enum mqtt_version)connection->version, body, &subscribe, &fault) != STATUS_OK)
         return fail(connection, fault.reason, fault.text);
-    if (!answer_fits(connection, subscribe.count))
+    if (!properties_allowed(connection, &subscribe.properties) || !answer_fits(connection, subscribe.count))
         return false;
     struct pending_suback *pending =
         calloc(1, sizeof *pending + subscribe.count * sizeof pending->results[0]);
@@ -228,7 +239,8 @@ bool unsubscribe_received(struct connection *connection, struct bytes body)
     if (mqtt_decode_unsubscribe((enum mqtt_version)connection->version, body, &unsubscribe, &fault) !=
         STATUS_OK)
         return fail(connection, fault.reason, fault.text);
-    if (!answer_fits(connection, unsubscribe.count))
+    if (!properties_allowed(connection, &unsubscribe.properties) ||
+        !answer_fits(connection, unsubscribe.count))
         return false;
     uint8_t *reasons = malloc(unsubscribe.count);
     size_t room = 16 + unsubscribe.count;

@@ -9,6 +9,7 @@
 
 #include "shared/log.h"
 #include "shared/tls_peer.h"
+#include "shared/token_bucket.h"
 #include "shared/transport_websocket.h"
 
 #include <errno.h>
@@ -40,7 +41,9 @@ struct worker_listener {
     SSL_CTX *context; /* owned; NULL: plain */
     struct websocket_settings websocket;
     struct list sockets;
-    uint64_t *connections; /* this worker's, in its counter page */
+    uint64_t *connections;       /* this worker's, in its counter page */
+    struct token_bucket accepts; /* max_conn_rate */
+    bool rate_paused;            /* no token is left: no socket is watched */
 };
 
 const struct config_listener *worker_listener_config(const struct worker_listener *listener)
@@ -176,14 +179,41 @@ static void accept_failed(struct listening *listening, int error)
     listening->listener->worker->accept_paused = true;
 }
 
+/* This worker's part of the listener's rate. */
+static double accept_rate(const struct worker_listener *listener)
+{
+    return (double)listener->config->max_conn_rate / listener->worker->child->workers;
+}
+
+static bool has_accept_token(struct worker_listener *listener)
+{
+    token_bucket_refill(&listener->accepts, accept_rate(listener), listener->worker->now_us);
+    return listener->accepts.tokens >= 1;
+}
+
+/* False: accepts nobody until there is a token again; clients wait in the backlog. */
+static bool may_accept(struct worker_listener *listener)
+{
+    if (listener->config->max_conn_rate == 0 || has_accept_token(listener))
+        return true;
+    listener->rate_paused = true;
+    listener->worker->counters->accept_pauses++;
+    list_for_each(&listener->sockets, element, following)
+    {
+        event_del(list_entry(element, struct listening, siblings)->event);
+    }
+    return false;
+}
+
 static void on_acceptable(evutil_socket_t fd, short events, void *argument)
 {
     (void)events;
     struct listening *listening = argument;
     struct worker *worker = listening->listener->worker;
     bool shared = listening->listener->config->type == CONFIG_LISTENER_UNIX;
+    int portion = shared ? ACCEPT_PORTION_SHARED : ACCEPT_PORTION;
     worker_wake(worker);
-    for (int i = 0; i < (shared ? ACCEPT_PORTION_SHARED : ACCEPT_PORTION); i++) {
+    for (int i = 0; i < portion && may_accept(listening->listener); i++) {
         struct sockaddr_storage address;
         socklen_t size = sizeof address;
         int client = accept4(fd, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -191,6 +221,7 @@ static void on_acceptable(evutil_socket_t fd, short events, void *argument)
             accept_failed(listening, errno);
             break;
         }
+        listening->listener->accepts.tokens--;
         accept_one(listening->listener, client, &address);
     }
     worker_spend(worker, 0);
@@ -198,15 +229,19 @@ static void on_acceptable(evutil_socket_t fd, short events, void *argument)
 
 void worker_listen_resume(struct worker *worker)
 {
-    if (!worker->accept_paused)
-        return;
-    worker->accept_paused = false;
     for (size_t i = 0; i < worker->config->listener_count; i++) {
-        list_for_each(&worker->listeners[i].sockets, element, following)
+        struct worker_listener *listener = &worker->listeners[i];
+        if (!worker->accept_paused && !listener->rate_paused)
+            continue;
+        listener->rate_paused = listener->rate_paused && !has_accept_token(listener);
+        if (listener->rate_paused)
+            continue;
+        list_for_each(&listener->sockets, element, following)
         {
             event_add(list_entry(element, struct listening, siblings)->event, NULL);
         }
     }
+    worker->accept_paused = false;
 }
 
 /* Sockets

@@ -24,7 +24,7 @@ void worker_listen_start(struct worker *worker);
 void worker_listen_stop(struct worker *worker);
 void worker_listen_adopt(struct worker *worker, const struct child_slot *adopted);
 void worker_listen_unadopt(struct worker *worker, const struct child_slot *adopted);
-/* Accepts again after a pause for want of descriptors. */
+/* Every tick: accepts again after a pause for want of descriptors, or of tokens of max_conn_rate. */
 void worker_listen_resume(struct worker *worker);
 /* After the last connection. */
 void worker_listen_done(struct worker *worker);

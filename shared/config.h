@@ -96,6 +96,9 @@ struct config_listener {
     enum config_listener_type type;
     struct config_bind bind;
     uint32_t max_connections; /* of the whole node, all workers together */
+    uint32_t max_conn_rate;   /* accepted per second, all workers together; 0: no limit */
+    uint32_t messages_rate;   /* PUBLISH packets per second of one client; 0: no limit */
+    size_t bytes_rate;        /* bytes per second of one client; 0: no limit */
     uint32_t backlog;
     bool nodelay;
     size_t sndbuf; /* bytes; 0: leave it to the system */
@@ -121,6 +124,8 @@ struct config_node {
     char *user;       /* owned; whom the children become when the master is root, otherwise ignored */
 };
 
+enum config_queue_full { CONFIG_QUEUE_DROP_NEWEST, CONFIG_QUEUE_DROP_OLDEST };
+
 struct config_mqtt {
     size_t max_packet_size;
     uint32_t receive_maximum; /* told to version 5 clients */
@@ -135,17 +140,22 @@ struct config_mqtt {
     bool shared_subscription;
     enum share_strategy shared_strategy;
     uint32_t max_topic_levels;
-    uint32_t max_topic_alias; /* inward; told to version 5 clients; 0: none */
+    uint32_t max_topic_length;    /* bytes of a topic name or filter */
+    uint32_t max_user_properties; /* of one packet of a client */
+    uint32_t max_sessions;        /* of the node, connected or not; 0: no limit */
+    uint32_t max_topic_alias;     /* inward; told to version 5 clients; 0: none */
     uint32_t max_clientid_length;
-    uint32_t max_subscriptions;   /* of one session; 0: no limit */
-    uint32_t max_queued_messages; /* of one session */
-    size_t max_queued_bytes;      /* of one session */
+    uint32_t max_subscriptions;        /* of one session; 0: no limit */
+    uint32_t max_queued_messages;      /* of one session */
+    size_t max_queued_bytes;           /* of one session */
+    enum config_queue_full queue_full; /* what a full queue does */
+    bool queue_qos0;                   /* QoS 0 waits for disconnected sessions, too */
     size_t max_output_buffer; /* unsent bytes of one connection; above, QoS 0 is dropped and QoS 1, 2 queue */
     uint32_t keepalive_max_s; /* 0: none. A client that asks for more (or for none) gets this: version 5 */
     double keepalive_multiplier;
     uint32_t session_expiry_max_s; /* clamp for version 5 */
     uint32_t session_expiry_v3_s;  /* of a version 3 session with clean session 0 */
-    uint32_t sys_interval_s; /* 0: no $SYS topics */
+    uint32_t sys_interval_s;       /* 0: no $SYS topics */
     uint32_t tombstones_s;         /* how long the deletion of a retained message is remembered */
 };
 

@@ -57,6 +57,12 @@ static const struct config_choice strategy_words[] = {
 
 static const struct config_choice carrier_words[] = {{"nanomsg", CONFIG_CARRIER_NANOMSG}, {NULL, 0}};
 
+static const struct config_choice queue_full_words[] = {
+    {"drop_newest", CONFIG_QUEUE_DROP_NEWEST},
+    {"drop_oldest", CONFIG_QUEUE_DROP_OLDEST},
+    {NULL, 0},
+};
+
 static const struct config_choice level_words[] = {
     {"error", LOG_LEVEL_ERROR},
     {"warning", LOG_LEVEL_WARNING},
@@ -102,6 +108,13 @@ const struct config_row config_table[] = {
     /* All listeners. */
     {"listeners.*.max_connections", CONFIG_TYPE_INTEGER, LISTENER(max_connections), "1000000", 1, 100e6, NULL,
      "Connections of this listener, all workers together; more are closed at once."},
+    {"listeners.*.max_conn_rate", CONFIG_TYPE_INTEGER, LISTENER(max_conn_rate), "0", 0, 1e6, NULL,
+     "Connections accepted per second, shared evenly by the workers; more wait in the backlog. 0 no limit."},
+    {"listeners.*.messages_rate", CONFIG_TYPE_INTEGER, LISTENER(messages_rate), "0", 0, 10e6, NULL,
+     "PUBLISH packets per second of one client, a second's worth at once; one that sends more is read more slowly. "
+     "0 no limit."},
+    {"listeners.*.bytes_rate", CONFIG_TYPE_SIZE, LISTENER(bytes_rate), "0", 0, 1024 * MIB, NULL,
+     "The same for the bytes that a client sends per second."},
     {"listeners.*.backlog", CONFIG_TYPE_INTEGER, LISTENER(backlog), "1024", 1, 65535, NULL,
      "Connections that wait for a worker to accept them, per worker; the system may allow less."},
     {"listeners.*.sndbuf", CONFIG_TYPE_SIZE, LISTENER(sndbuf), "0", 0, 64 * MIB, NULL,
@@ -208,16 +221,26 @@ const struct config_row config_table[] = {
      "in turn those that the publisher's worker serves, if there are any (local). Members without a connection come last."},
     {"mqtt.max_topic_levels", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_topic_levels), "128", 1, 65535, NULL,
      "Levels of a topic name or filter."},
+    {"mqtt.max_topic_length", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_topic_length), "65535", 16, 65535, NULL,
+     "Bytes of a topic name or filter; MQTT itself allows 65535."},
+    {"mqtt.max_user_properties", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_user_properties), "100", 0, 1e6, NULL,
+     "User properties of one packet from a version 5 client."},
     {"mqtt.max_topic_alias", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_topic_alias), "16", 0, 65535, NULL,
      "Topic aliases that a version 5 client may set on its connection; 0 none."},
     {"mqtt.max_clientid_length", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_clientid_length), "1024", 23, 65535, NULL,
      "Bytes of a client identifier; every server must take 23."},
+    {"mqtt.max_sessions", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_sessions), "1000000", 0, 100e6, NULL,
+     "Sessions of the node, with a connection or without; a client that would need one more is refused. 0 no limit."},
     {"mqtt.max_subscriptions", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_subscriptions), "10000", 0, 100e6, NULL,
      "Subscriptions of one session; 0 no limit."},
     {"mqtt.max_queued_messages", CONFIG_TYPE_INTEGER, FIELD(mqtt.max_queued_messages), "100000", 1, 100e6, NULL,
      "Messages that wait for one session, beyond those in flight."},
     {"mqtt.max_queued_bytes", CONFIG_TYPE_SIZE, FIELD(mqtt.max_queued_bytes), "\"16MB\"", KIB, 1024 * 1024 * MIB,
      NULL, "Bytes of the messages that wait for one session; at least max_packet_size."},
+    {"mqtt.queue_full", CONFIG_TYPE_CHOICE, FIELD(mqtt.queue_full), "\"drop_newest\"", 0, 0, queue_full_words,
+     "What is lost when a session's queue is full: the message that comes, or the one that waits longest."},
+    {"mqtt.queue_qos0", CONFIG_TYPE_BOOL, FIELD(mqtt.queue_qos0), "false", 0, 0, NULL,
+     "QoS 0 messages wait for disconnected sessions, too."},
     {"mqtt.max_output_buffer", CONFIG_TYPE_SIZE, FIELD(mqtt.max_output_buffer), "\"1MB\"", 4 * KIB, 1024 * MIB,
      NULL, "Unsent bytes of one connection above which QoS 0 messages for it are dropped."},
     {"mqtt.keepalive_max", CONFIG_TYPE_SECONDS, FIELD(mqtt.keepalive_max_s), "0", 0, 65535, NULL,

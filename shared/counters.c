@@ -55,6 +55,14 @@ uint64_t *counters_listeners(void *base, unsigned page)
     return (uint64_t *)(void *)(counters_page(base, page) + 1);
 }
 
+uint64_t counters_sessions(void *base, unsigned pages)
+{
+    uint64_t sum = 0;
+    for (unsigned page = 0; page < pages; page++)
+        sum += counters_page(base, page)->sessions;
+    return sum;
+}
+
 uint64_t counters_listener_sum(void *base, unsigned pages, unsigned listener)
 {
     uint64_t sum = 0;

@@ -30,6 +30,11 @@
     X(upgrades_refused, C, "WebSocket opening requests refused")                                             \
     X(proxy_refused, C, "connections refused for want of a good PROXY header")                               \
     X(sessions, G, "sessions, connected or not")                                                             \
+    X(sessions_limit, C, "connections refused by mqtt.max_sessions")                                         \
+    X(accept_pauses, C, "times that a listener accepted nobody for a while because of max_conn_rate")        \
+    X(rate_holds, C, "times that a client was not read for a while because of its listener's rates")         \
+    X(topics_refused, C, "topic names and filters longer or deeper than allowed")                            \
+    X(properties_refused, C, "packets with more user properties than allowed")                               \
     X(sessions_taken_over, C, "sessions taken over by a new connection of the same client")                  \
     X(sessions_moved_in, C, "sessions taken over from another worker")                                       \
     X(sessions_expired, C, "sessions that ended by expiry")                                                  \
@@ -100,6 +105,8 @@ enum status counters_map(int fd, unsigned pages, void **ret_base) CHECK_RESULT;
 struct counters *counters_page(void *base, unsigned page);
 /* The connections by listener of one page. */
 uint64_t *counters_listeners(void *base, unsigned page);
+/* Sessions on all pages. */
+uint64_t counters_sessions(void *base, unsigned pages);
 /* Connections of one listener on all pages. */
 uint64_t counters_listener_sum(void *base, unsigned pages, unsigned listener);
 /* Zeroes the gauges of one page. The slot's new worker calls it first. */

@@ -332,6 +332,20 @@ class Rights(AuthCase):
         third.wait_messages(1)
         self.assertEqual(third.payloads(), [b"again"])
 
+    @workers(1, 2)
+    def test_shared_subscriptions_are_checked_by_their_filter(self, count):
+        broker = self.node(count, acl=self.ACL + "user root\ntopic #\n")
+        root = self.root(broker, slot=0)
+        alice = self.login(broker, "alice", slot=count - 1)
+        self.assertEqual(alice.subscribe(["$share/g/b/x", "$share/g/a/+", "$share/g/#"], 1, expect=False).reasons, [0x87, 1, 1])
+        bob = self.login(broker, "bob", slot=count - 1)
+        bob.subscribe("$share/g/#", 1)
+        for number in range(10):  # a member that may not read a topic is passed over
+            root.publish("in/%d" % number, b"", 1)
+        bob.wait_messages(10)
+        alice.ping()
+        self.assertEqual(alice.messages, [])
+
     def test_without_an_acl_file_everything_is_allowed(self):
         broker = super().node(passwords=self.users("alice"))
         alice = self.login(broker, "alice")
