@@ -211,7 +211,7 @@ class Frames(WebSocketCase):
         slow.sock.send_frames(frame(PING, b"still there?"))
         got = slow.wait_messages(60)
         self.assertEqual([struct.unpack(">I", entry.payload[:4])[0] for entry in got], list(range(60)))
-        self.assertIn((PONG, b"still there?"), slow.sock.controls)
+        self.wait_for(lambda: slow.pump(0.05) or (PONG, b"still there?") in slow.sock.controls, "the pong")
 
     def test_pings_are_answered(self):
         self.web()
