@@ -122,7 +122,7 @@ enum status acceptance_transfer_begin(struct acceptance *acceptance, const struc
     it->peers = peers;
     it->durable = durable;
     it->ask = ask;
-    it->sequence = same_origin && !view->shares_only ? view->meta.sequence : 0;
+    it->sequence = same_origin && !view->meta.shares_only ? view->meta.sequence : 0;
     it->taker = taker;
     it->qos = view->meta.qos;
     it->size = (uint32_t)size;

@@ -32,8 +32,8 @@ static unsigned flags_of(const struct publication_view *view, uint64_t ask, bool
     flags |= meta->expires_ms != 0 ? FLAG_EXPIRES : 0;
     flags |= meta->will != 0 ? FLAG_WILL : 0;
     flags |= view->properties.size != 0 ? FLAG_PROPERTIES : 0;
-    if (view->shares.size != 0)
-        flags |= view->shares_only ? FLAG_SHARES | FLAG_SHARES_ONLY : FLAG_SHARES;
+    if (view->shares != NULL)
+        flags |= view->meta.shares_only ? FLAG_SHARES | FLAG_SHARES_ONLY : FLAG_SHARES;
     return flags;
 }
 
@@ -44,7 +44,6 @@ static size_t optional_size(unsigned flags)
         return 0;
     size_t size = (flags & FLAG_ORIGIN) != 0 ? ORIGIN_SIZE : 0;
     size += (flags & FLAG_PROPERTIES) != 0 ? sizeof(uint32_t) : 0;
-    size += (flags & FLAG_SHARES) != 0 ? sizeof(uint32_t) : 0;
     unsigned words = flags & (FLAG_ASK | FLAG_STAMP | FLAG_EXPIRES | FLAG_WILL);
     return size + (size_t)__builtin_popcount(words) * sizeof(uint64_t);
 }
@@ -52,7 +51,7 @@ static size_t optional_size(unsigned flags)
 size_t acceptance_record_size(const struct publication_view *view, uint64_t ask, bool same_origin)
 {
     return FIXED_SIZE + optional_size(flags_of(view, ask, same_origin)) + view->topic.size +
-           view->properties.size + view->shares.size + view->payload.size;
+           view->properties.size + publication_shares(view).size + view->payload.size;
 }
 
 static uint8_t *write_u64(uint8_t *to, uint64_t value)
@@ -92,10 +91,6 @@ static uint8_t *write_optional(uint8_t *to, const struct publication_view *view,
         put_u32_le(to, (uint32_t)view->properties.size);
         to += sizeof(uint32_t);
     }
-    if ((flags & FLAG_SHARES) != 0) {
-        put_u32_le(to, (uint32_t)view->shares.size);
-        to += sizeof(uint32_t);
-    }
     return to;
 }
 
@@ -109,7 +104,7 @@ void acceptance_record_write(uint8_t *to, const struct publication_view *view, u
     to = write_optional(to + FIXED_SIZE, view, ask, flags);
     to = write_bytes(to, view->topic);
     to = write_bytes(to, view->properties);
-    to = write_bytes(to, view->shares);
+    to = write_bytes(to, publication_shares(view));
     write_bytes(to, view->payload);
 }
 
@@ -128,16 +123,9 @@ static struct publication_origin read_origin(const uint8_t **from)
     return origin;
 }
 
-static size_t read_size(const uint8_t **from)
-{
-    size_t size = get_u32_le(*from);
-    *from += sizeof(uint32_t);
-    return size;
-}
-
-/* Reads the optional members, which are known to be there whole. Of properties and shares: the sizes. */
-static void read_optional(const uint8_t **from, unsigned flags, struct publication_meta *meta,
-    uint64_t *ret_ask, size_t *ret_properties, size_t *ret_shares)
+/* Reads the optional members, which are known to be there whole; returns the size of the properties. */
+static size_t read_optional(
+    const uint8_t **from, unsigned flags, struct publication_meta *meta, uint64_t *ret_ask)
 {
     *ret_ask = (flags & FLAG_ASK) != 0 ? read_u64(from) : 0;
     if ((flags & FLAG_ORIGIN) != 0)
@@ -145,8 +133,20 @@ static void read_optional(const uint8_t **from, unsigned flags, struct publicati
     meta->stamp = (flags & FLAG_STAMP) != 0 ? read_u64(from) : 0;
     meta->expires_ms = (flags & FLAG_EXPIRES) != 0 ? read_u64(from) : 0;
     meta->will = (flags & FLAG_WILL) != 0 ? read_u64(from) : 0;
-    *ret_properties = (flags & FLAG_PROPERTIES) != 0 ? read_size(from) : 0;
-    *ret_shares = (flags & FLAG_SHARES) != 0 ? read_size(from) : 0;
+    if ((flags & FLAG_PROPERTIES) == 0)
+        return 0;
+    size_t size = get_u32_le(*from);
+    *from += sizeof(uint32_t);
+    return size;
+}
+
+/* How much the picks take that begin here; SIZE_MAX: they are not all there. */
+static size_t shares_size(const uint8_t *from, size_t left)
+{
+    if (left < sizeof(uint32_t))
+        return SIZE_MAX;
+    size_t size = get_u32_le(from);
+    return size < sizeof(uint32_t) || size > left ? SIZE_MAX : size;
 }
 
 enum status acceptance_record_read(struct bytes body, const struct publication_origin *origin,
@@ -166,24 +166,25 @@ enum status acceptance_record_read(struct bytes body, const struct publication_o
         .publisher = get_u64_le(from + 12),
         .qos = flags & FLAG_QOS,
         .retain = (flags & FLAG_RETAIN) != 0,
+        .shares_only = (flags & FLAG_SHARES_ONLY) != 0,
     };
     if (origin != NULL)
         meta.origin = *origin;
     from += FIXED_SIZE;
     uint64_t ask;
-    size_t properties_size, shares_size;
-    read_optional(&from, flags, &meta, &ask, &properties_size, &shares_size);
+    size_t properties_size = read_optional(&from, flags, &meta, &ask);
     size_t left = (size_t)(end - from);
-    if (topic_size > left || properties_size > left - topic_size ||
-        shares_size > left - topic_size - properties_size)
+    if (topic_size > left || properties_size > left - topic_size)
+        return STATUS_PROTOCOL;
+    const uint8_t *shares = from + topic_size + properties_size;
+    size_t picks = (flags & FLAG_SHARES) != 0 ? shares_size(shares, (size_t)(end - shares)) : 0;
+    if (picks == SIZE_MAX)
         return STATUS_PROTOCOL;
     ret_view->meta = meta;
     ret_view->topic = bytes_of(from, topic_size);
     ret_view->properties = bytes_of(from + topic_size, properties_size);
-    from += topic_size + properties_size;
-    ret_view->shares = bytes_of(from, shares_size);
-    ret_view->shares_only = (flags & FLAG_SHARES_ONLY) != 0;
-    ret_view->payload = bytes_of(from + shares_size, left - topic_size - properties_size - shares_size);
+    ret_view->shares = picks > 0 ? shares : NULL;
+    ret_view->payload = bytes_of(shares + picks, (size_t)(end - shares) - picks);
     *ret_ask = ask;
     return STATUS_OK;
 }
@@ -205,7 +206,7 @@ enum status acceptance_decode(struct bytes body, struct publication_view *ret_vi
     enum status status = acceptance_record_read(body, NULL, &view, &ask);
     if (status != STATUS_OK)
         return status;
-    if (ask != 0 || view.shares.size != 0)
+    if (ask != 0 || view.shares != NULL)
         return STATUS_PROTOCOL; /* only a lane asks, or picks */
     *ret_view = view;
     return STATUS_OK;

@@ -3,7 +3,7 @@
  *
  *   publication   u16 flags, u16 topic size, u64 sequence, u64 publisher, [u64 ask],
  *                 [origin: u64 incarnation, u16 node, u16 slot], [u64 stamp], [u64 expires_ms], [u64 will],
- *                 [u32 properties size], [u32 shares size], topic, properties, shares, payload (the rest)
+ *                 [u32 properties size], topic, properties, [picks: share_record.h], payload (the rest)
  *   fragment      u64 transfer, u32 total, u32 at, bytes (of a publication body)
  *   completion    u8 kind, u64 incarnation of who asked, then ranges {u64 first, u32 count}
  *

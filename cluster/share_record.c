@@ -5,7 +5,13 @@
 
 uint8_t *share_record_begin(uint8_t *to, uint64_t incarnation)
 {
+    to = record_write_u32(to, 0);
     return record_write_u64(to, incarnation);
+}
+
+void share_record_end(uint8_t *record, size_t size)
+{
+    put_u32_le(record, (uint32_t)size);
 }
 
 uint8_t *share_record_write(uint8_t *to, const struct share_pick *pick)
@@ -23,8 +29,9 @@ uint8_t *share_record_write(uint8_t *to, const struct share_pick *pick)
 enum status share_record_read(struct bytes shares, struct share_reader *ret_reader)
 {
     struct record_reader reader = record_read(shares);
+    bool whole = record_read_u32(&reader) == shares.size;
     uint64_t incarnation = record_read_u64(&reader);
-    if (reader.failed)
+    if (reader.failed || !whole)
         return STATUS_PROTOCOL;
     *ret_reader = (struct share_reader){.picks = reader, .incarnation = incarnation};
     return STATUS_OK;

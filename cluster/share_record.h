@@ -1,7 +1,7 @@
 /*
  * What a publication says of shared groups on the bus: who was picked. Little-endian.
  *
- *   shares   u64 incarnation of who picked, then picks
+ *   shares   u32 size of all, u64 incarnation of who picked, then picks
  *   pick     u8 slot, u8 hops, u64 incarnation of that slot's worker, u64 number, u16 filter size, u16 group
  * size, filter, group
  *
@@ -26,11 +26,13 @@ struct share_pick {
     uint8_t hops; /* how often it was handed on */
 };
 
-#define SHARE_HEAD_SIZE 8u
+#define SHARE_HEAD_SIZE 12u
 #define SHARE_PICK_SIZE 22u /* beside filter and group */
 
 uint8_t *share_record_begin(uint8_t *to, uint64_t incarnation);
 uint8_t *share_record_write(uint8_t *to, const struct share_pick *pick);
+/* The size, when all are written. */
+void share_record_end(uint8_t *record, size_t size);
 
 struct share_reader {
     struct record_reader picks;

@@ -250,8 +250,8 @@ bool publication_deliver(void *context, unsigned peer, const struct publication_
     struct worker *worker = context;
     struct publication *object = NULL;
     bool durable = false;
-    bool fresh = view->shares_only || deliver_ordinary(worker, peer, view, &object, &durable);
-    if (view->shares.size != 0)
+    bool fresh = view->meta.shares_only || deliver_ordinary(worker, peer, view, &object, &durable);
+    if (view->shares != NULL)
         shared_received(worker, peer, view, fresh, &object);
     publication_unref(&object);
     return durable;

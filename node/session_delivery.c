@@ -37,13 +37,12 @@ static bool expiry_left(const struct publication_meta *meta, uint32_t *ret_secon
 static void fill_publish(const struct session *session, const struct publication_view *view, uint8_t qos,
     bool retain, struct mqtt_publish_out *ret)
 {
-    memset(ret, 0, sizeof *ret);
-    ret->version = (enum mqtt_version)session->version;
-    ret->qos = qos;
-    ret->retain = retain;
-    ret->topic = view->topic;
-    ret->properties = view->properties;
-    ret->payload = view->payload;
+    *ret = (struct mqtt_publish_out){.version = (enum mqtt_version)session->version,
+        .qos = qos,
+        .retain = retain,
+        .topic = view->topic,
+        .properties = view->properties,
+        .payload = view->payload};
 }
 
 /* Puts an encoded PUBLISH into the output; a large payload goes by reference to `object`. False: no memory.

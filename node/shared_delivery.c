@@ -140,6 +140,14 @@ bool share_record_add(
     return true;
 }
 
+const uint8_t *share_record_done(struct shared_deliveries *shared)
+{
+    if (shared->record_size == 0)
+        return NULL;
+    share_record_end(shared->record, shared->record_size);
+    return shared->record;
+}
+
 uint64_t share_number(struct worker *worker, const struct publication_view *view, unsigned slot)
 {
     bool copied = view->meta.qos > 0 && (without_copy(worker) >> slot & 1) == 0;
@@ -203,7 +211,7 @@ uint32_t shared_pick(struct worker *worker, const struct topic_match *match, str
                 worker->counters->shared_dropped++;
         }
     }
-    view->shares = bytes_of(shared->record, shared->record_size);
+    view->shares = share_record_done(shared);
     return shared->target_count;
 }
 
@@ -332,10 +340,11 @@ void shared_received(struct worker *worker, unsigned peer, const struct publicat
     struct publication **object)
 {
     struct share_reader reader;
-    if (share_record_read(view->shares, &reader) != STATUS_OK)
+    if (share_record_read(publication_shares(view), &reader) != STATUS_OK)
         return;
     struct publication_view plain = *view;
-    plain.shares = BYTES_NONE;
+    plain.shares = NULL;
+    plain.meta.shares_only = false;
     bool sender_lives = bus_peer_origin(worker->bus, peer).incarnation == reader.incarnation;
     struct share_pick pick;
     while (share_record_next(&reader, &pick)) {

@@ -25,6 +25,8 @@ uint64_t share_number(struct worker *worker, const struct publication_view *view
 /* Adds a pick to the record in the making. False: no memory. */
 bool share_record_add(
     struct worker *worker, const struct topic_group *group, unsigned slot, unsigned hops, uint64_t number);
+/* For publication_view.shares; NULL if no pick was added. */
+const uint8_t *share_record_done(struct shared_deliveries *shared);
 /* To one of the group's local members, of which there are some. */
 void share_deliver(struct worker *worker, struct topic_group *group, unsigned hops,
     const struct share_source *source, const struct publication_view *view, struct publication **object);

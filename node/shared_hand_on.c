@@ -59,8 +59,8 @@ static bool send_on(struct worker *worker, struct topic_group *group, unsigned s
     worker->shared.record_size = 0;
     if (!share_record_add(worker, group, slot, hops, number))
         return false;
-    view.shares = bytes_of(worker->shared.record, worker->shared.record_size);
-    view.shares_only = true;
+    view.shares = share_record_done(&worker->shared);
+    view.meta.shares_only = true;
     if (acceptance_offer(worker->acceptance, &view, UINT64_C(1) << slot, 0, NULL, 0) == ACCEPTANCE_STALLED)
         return false;
     if (number != 0)

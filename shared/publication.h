@@ -27,10 +27,12 @@ struct publication_meta {
         publisher;  /* keyed hash of the publishing client identifier, for No Local; 0: the broker itself */
     uint64_t stamp; /* hybrid logical clock, set when the retained store must order it; else 0 */
     uint64_t
-        expires_ms; /* real time in ms when the Message Expiry Interval runs out; 0: never [MQTT-3.3.2-5] */
-    uint64_t will;  /* identity of the connection whose will this is; 0: not a will */
-    uint8_t qos;    /* as published: 0, 1, 2 */
-    bool retain;    /* RETAIN flag as published */
+        expires_ms;   /* real time in ms when the Message Expiry Interval runs out; 0: never [MQTT-3.3.2-5] */
+    uint64_t will;    /* identity of the connection whose will this is; 0: not a will */
+    uint8_t qos;      /* as published: 0, 1, 2 */
+    bool retain;      /* RETAIN flag as published */
+    bool shares_only; /* on the bus only: ordinary subscriptions have had it, it is for those who were picked
+                       */
 };
 
 struct publication_view {
@@ -39,8 +41,9 @@ struct publication_view {
     struct bytes properties; /* encoded MQTT 5 properties to forward, without Topic Alias, Message Expiry
                                 Interval, Subscription Identifier and without the length in front */
     struct bytes payload;
-    struct bytes shares; /* on the bus only: who was picked from shared groups (cluster/share_record.h) */
-    bool shares_only;    /* ordinary subscriptions have had it: it is for those who were picked */
+    const uint8_t *shares; /* on the bus only: who was picked from shared groups, beginning with a u32 of its
+                              own size (cluster/share_record.h); NULL: nobody. One pointer, since this struct
+                              is zeroed for every publication */
 };
 
 struct publication {
@@ -51,6 +54,11 @@ struct publication {
     uint32_t payload_size;
     uint8_t data[]; /* topic, properties, payload */
 };
+
+static inline struct bytes publication_shares(const struct publication_view *view)
+{
+    return view->shares == NULL ? BYTES_NONE : bytes_of(view->shares, get_u32_le(view->shares));
+}
 
 /* A heap copy with one reference, or NULL when out of memory. */
 struct publication *publication_new(const struct publication_view *view) CHECK_RESULT;

@@ -39,10 +39,10 @@ static bool on_deliver(void *context, unsigned peer, const struct publication_vi
 {
     (void)context;
     (void)peer;
-    sink += sum(view->topic) + sum(view->properties) + sum(view->payload) + sum(view->shares);
+    sink += sum(view->topic) + sum(view->properties) + sum(view->payload) + sum(publication_shares(view));
     struct share_reader reader;
     struct share_pick pick;
-    if (share_record_read(view->shares, &reader) == STATUS_OK) {
+    if (share_record_read(publication_shares(view), &reader) == STATUS_OK) {
         while (share_record_next(&reader, &pick))
             sink += sum(pick.filter) + sum(pick.group) + pick.slot + pick.number;
     }

@@ -51,8 +51,8 @@ static bool checking_shares;
 static bool deliver_shares(unsigned peer, const struct publication_view *view)
 {
     assert_int_equal(peer, 0);
-    assert_true(bytes_equal(view->shares, expected_shares));
-    assert_int_equal(view->shares_only, shared_deliveries % 2 == 1);
+    assert_true(bytes_equal(publication_shares(view), expected_shares));
+    assert_int_equal(view->meta.shares_only, shared_deliveries % 2 == 1);
     assert_true(bytes_equal(view->properties, bytes_of_text("properties")));
     assert_int_equal(view->payload.size, shared_deliveries < 2 ? 7 : 100000);
     shared_deliveries++;
@@ -285,14 +285,13 @@ static void picks_of_shared_groups_travel(void **state)
     (void)state;
     checking_shares = true;
     shared_deliveries = 0;
-    expected_shares = bytes_of_text("whoever was picked");
+    expected_shares = bytes_of((const uint8_t *)"\x16\0\0\0whoever was picked", 22);
     for (unsigned i = 0; i < 4; i++) {
-        struct publication_view view = {.meta = {.qos = 1},
+        struct publication_view view = {.meta = {.qos = 1, .shares_only = i % 2 == 1},
             .topic = bytes_of_text("t"),
             .properties = bytes_of_text("properties"),
             .payload = bytes_of(payload, i < 2 ? 7 : 100000),
-            .shares = expected_shares,
-            .shares_only = i % 2 == 1};
+            .shares = expected_shares.data};
         assert_int_equal(
             acceptance_offer(processes[0].acceptance, &view, 1 << 1, 0, NULL, 0), ACCEPTANCE_DONE);
         turns(20);

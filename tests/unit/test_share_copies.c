@@ -275,6 +275,7 @@ static void picks_travel(void **state)
     uint8_t record[256];
     uint8_t *end = share_record_write(share_record_write(share_record_begin(record, 4), &first), &second);
     size_t size = (size_t)(end - record);
+    share_record_end(record, size);
     struct share_reader reader;
     struct share_pick pick;
     assert_int_equal(share_record_read(bytes_of(record, size), &reader), STATUS_OK);
@@ -289,7 +290,8 @@ static void picks_travel(void **state)
     assert_true(share_record_next(&reader, &pick));
     assert_int_equal(pick.slot, 63);
     assert_false(share_record_next(&reader, &pick));
-    for (size_t cut = 0; cut < size; cut++) {
+    for (size_t cut = SHARE_HEAD_SIZE; cut < size; cut++) {
+        share_record_end(record, cut);
         unsigned whole = 0;
         if (share_record_read(bytes_of(record, cut), &reader) == STATUS_OK) {
             while (share_record_next(&reader, &pick))
@@ -313,6 +315,7 @@ static void malformed_picks_are_refused(void **state)
         struct share_reader reader;
         struct share_pick pick;
         size_t size = (size_t)(share_record_write(share_record_begin(record, 1), &wrong[i]) - record);
+        share_record_end(record, size);
         assert_int_equal(share_record_read(bytes_of(record, size), &reader), STATUS_OK);
         assert_false(share_record_next(&reader, &pick));
     }
