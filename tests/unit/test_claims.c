@@ -176,7 +176,7 @@ static void on_answered(struct claim *claim)
     answers++;
 }
 
-/* As claims_claim(). */
+/* As claims_claim(). Claims are static: a test that fails leaves its own on the list. */
 static bool claim_begin(unsigned self, struct claim *claim)
 {
     *claim = (struct claim){.client_id = bytes_of_text(client), .answered = on_answered};
@@ -187,7 +187,7 @@ static bool claim_begin(unsigned self, struct claim *claim)
 /* Claims and owns; returns the stamp. The registrar runs. */
 static uint64_t claim_granted(unsigned self, unsigned previous)
 {
-    struct claim claim;
+    static struct claim claim;
     unsigned before = answers;
     if (!claim_begin(self, &claim)) {
         turns(3);
@@ -203,7 +203,8 @@ static uint64_t claim_granted(unsigned self, unsigned previous)
 /* Whom the registrar names as the owner, and since when. */
 static void assert_owner(unsigned owner, uint64_t stamp)
 {
-    struct claim claim = {.client_id = bytes_of_text(client), .answered = on_answered};
+    static struct claim claim;
+    claim = (struct claim){.client_id = bytes_of_text(client), .answered = on_answered};
     list_init(&claim.link);
     if (!claims_ask(processes[1].claims, &claim))
         turns(3);
@@ -215,7 +216,7 @@ static void assert_owner(unsigned owner, uint64_t stamp)
 static void a_claim_is_granted_to_the_first(void **state)
 {
     (void)state;
-    struct claim claim;
+    static struct claim claim;
     assert_owner(NOBODY, 0);
     assert_int_equal(claims_records(processes[2].claims), 0);
     answers = 0;
@@ -233,7 +234,7 @@ static void a_claim_is_granted_to_the_first(void **state)
 static void the_registrars_own_claim_is_answered_at_once(void **state)
 {
     (void)state;
-    struct claim claim;
+    static struct claim claim;
     assert_true(claim_begin(2, &claim));
     assert_int_equal(answers, 0);
     assert_int_equal(claim.outcome, CLAIM_GRANTED);
@@ -284,7 +285,7 @@ static void a_released_record_is_forgotten_but_not_by_an_older_release(void **st
 static void a_silent_registrar_costs_the_claim_timeout_and_no_more(void **state)
 {
     (void)state;
-    struct claim claim;
+    static struct claim claim;
     stopped = 1 << 2;
     assert_false(claim_begin(0, &claim));
     turns(2);
@@ -307,7 +308,7 @@ static void a_silent_registrar_costs_the_claim_timeout_and_no_more(void **state)
 static void a_dead_registrars_claims_go_to_the_next(void **state)
 {
     (void)state;
-    struct claim claim;
+    static struct claim claim;
     uint64_t first = claim_granted(0, NOBODY);
     answers = 0;
     stopped = 1 << 2;
@@ -350,7 +351,7 @@ static void a_new_registrar_learns_from_reports_and_the_stand_in_forgets(void **
 static void a_claim_waits_while_a_new_registrar_collects(void **state)
 {
     (void)state;
-    struct claim claim;
+    static struct claim claim;
     claim_granted(0, NOBODY);
     answers = 0;
     process_end(2);

@@ -175,7 +175,7 @@ static void on_settled(struct routes_waiter *routes_waiter, uint64_t silent)
     it->silent = silent;
 }
 
-/* As routes_wait(). */
+/* As routes_wait(). Waiters are static: a test that fails leaves its own on the list. */
 static bool wait_for_all(struct waiter *waiter)
 {
     *waiter = (struct waiter){.routes_waiter.settled = on_settled};
@@ -187,7 +187,7 @@ static void the_first_subscription_is_told_to_all_and_waits_until_they_acknowled
 {
     (void)state;
     struct subscription a;
-    struct waiter waiter;
+    static struct waiter waiter;
     assert_true(wait_for_all(&waiter));
     subscribe(0, "a/+", &a, 0);
     assert_false(wait_for_all(&waiter));
@@ -207,7 +207,7 @@ static void a_second_subscription_costs_no_record_but_waits_for_the_first(void *
 {
     (void)state;
     struct subscription a, b, c;
-    struct waiter waiter;
+    static struct waiter waiter;
     subscribe(0, "a", &a, 0);
     turn(0);
     subscribe(0, "a", &b, 0);
@@ -249,7 +249,7 @@ static void a_resubscription_while_it_lingers_costs_nothing(void **state)
 {
     (void)state;
     struct subscription a;
-    struct waiter waiter;
+    static struct waiter waiter;
     subscribe(0, "a", &a, 0);
     turns(2);
     unsubscribe(0, &a, 0);
@@ -268,7 +268,7 @@ static void a_silent_peer_holds_a_waiter_exactly_one_second(void **state)
 {
     (void)state;
     struct subscription a;
-    struct waiter waiter;
+    static struct waiter waiter;
     stopped = 1 << 1;
     subscribe(0, "a", &a, 0);
     assert_false(wait_for_all(&waiter));
@@ -292,7 +292,7 @@ static void a_dead_peers_bits_go_and_nobody_waits_for_it(void **state)
 {
     (void)state;
     struct subscription of_0, of_1, of_2;
-    struct waiter waiter;
+    static struct waiter waiter;
     subscribe(1, "only", &of_1, 0);
     subscribe(2, "both", &of_2, 0);
     turns(2);
@@ -337,7 +337,7 @@ static void a_new_peer_takes_full_state_before_it_is_ready(void **state)
     assert_int_equal(wanted(1, "a"), 1 << 0 | 1 << 2);
     assert_int_equal(wanted(1, "b/#"), 1 << 0);
     assert_int_equal(wanted_durably(1, "b/#"), 1 << 0);
-    struct waiter waiter;
+    static struct waiter waiter;
     assert_true(wait_for_all(&waiter));
 }
 
