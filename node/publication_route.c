@@ -25,7 +25,7 @@ static void retain(struct worker *worker, const struct publication_view *view, s
     enum status status = retained_put(worker->retained, *object);
     if (status != STATUS_OK && status != STATUS_EXISTS)
         log_error("a retained message could not be kept: %s", status_text(status));
-    worker->counters->retained = retained_count(worker->retained);
+    retained_count_anew(worker);
 }
 
 static bool subscription_wants(const struct subscription *subscription, const struct publication_view *view)
@@ -206,7 +206,10 @@ enum acceptance_result publication_route(
     if (groups)
         *ret_matched |= shared_pick(worker, &match, view, &peers, &durable) > 0;
     enum acceptance_result result = ACCEPTANCE_DONE;
-    if (view->meta.retain) { /* every worker keeps the retained messages */
+    enum retained_verdict retained = RETAINED_NOTHING;
+    if (view->meta.retain)
+        retained = retained_decide(worker, view);
+    if (retained == RETAINED_KEEP) { /* by every worker */
         peers |= bus_live_peers(worker->bus);
         view->meta.stamp = bus_stamp(worker->bus);
     }
@@ -219,8 +222,10 @@ enum acceptance_result publication_route(
         view->meta.sequence = bus_next_sequence(worker->bus);
     }
     struct publication *object = NULL;
-    if (view->meta.retain)
+    if (retained == RETAINED_KEEP)
         retain(worker, view, &object);
+    else if (retained == RETAINED_FULL)
+        worker->counters->retained_refused++;
     if (local)
         deliver_local(worker, &match, bus_self(worker->bus), view, &object);
     if (groups)
@@ -236,7 +241,7 @@ static bool deliver_ordinary(struct worker *worker, unsigned peer, const struct 
     session_moves_heard(worker->moves, peer, &view->meta);
     if (view->meta.will != 0 && wills_seen(worker->wills, &view->meta))
         return false;
-    if (view->meta.retain) {
+    if (view->meta.retain && view->meta.stamp != 0) { /* without a stamp it is not to be kept */
         bus_stamp_heard(worker->bus, view->meta.stamp);
         retain(worker, view, object);
     }

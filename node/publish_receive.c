@@ -249,6 +249,25 @@ static struct bytes forward_properties(const struct mqtt_publish *publish, uint8
 /* Routing
  * ----------------------------------------------------------------------------------------------------- */
 
+/* Sets *ret_refuse if it must not be kept and retained.when_full says that it goes to nobody then. At a
+ * limit, what other workers have deleted by now comes first. False: the client has connected elsewhere
+ * meanwhile. */
+static bool judge_retained(
+    struct connection *connection, const struct publication_view *view, bool *ret_refuse)
+{
+    struct worker *worker = connection->worker;
+    *ret_refuse = false;
+    if (retained_decide(worker, view) == RETAINED_KEEP)
+        return true;
+    bus_drain(worker->bus);
+    if (connection->state != CONNECTION_ACTIVE)
+        return false;
+    *ret_refuse = worker->config->retained.when_full == CONFIG_RETAINED_REFUSE &&
+                  retained_decide(worker, view) == RETAINED_FULL;
+    worker->counters->retained_refused += *ret_refuse;
+    return true;
+}
+
 /* Routes it and acknowledges as far as it may. False: a hold or the end. */
 static bool route(struct connection *connection, const struct mqtt_publish *publish, struct bytes properties)
 {
@@ -263,6 +282,11 @@ static bool route(struct connection *connection, const struct mqtt_publish *publ
     view.shares = NULL;
     if (publish->has_message_expiry)
         view.meta.expires_ms = clock_real_us() / 1000 + (uint64_t)publish->message_expiry_s * 1000;
+    bool refuse = false;
+    if (publish->retain && !judge_retained(connection, &view, &refuse))
+        return false;
+    if (refuse)
+        return deny_publish(connection, publish, MQTT_QUOTA_EXCEEDED, "the limits on retained messages");
     uint64_t ticket = ++connection->next_ticket;
     bool matched = false;
     enum acceptance_result result = publication_route(worker, &view, connection, ticket, &matched);

@@ -7,6 +7,7 @@
 #include "node/worker_context.h"
 #include "node/worker_sys.h"
 
+#include "shared/clock.h"
 #include "shared/log.h"
 
 #include <stdlib.h>
@@ -95,6 +96,14 @@ void retained_delivery_cancel_all(struct session *session)
     list_remove(&session->aside);
 }
 
+/* By retained.expiry; an interval of its own is looked at when it is sent. */
+static bool outlived(const struct worker *worker, const struct publication_view *view)
+{
+    uint64_t lifetime_ms = (uint64_t)worker->config->retained.expiry_s * 1000;
+    return lifetime_ms != 0 && view->meta.expires_ms == 0 && view->topic.data[0] != '$' &&
+           retained_expires_ms(&view->meta, lifetime_ms) <= clock_real_us() / 1000;
+}
+
 static void deliver(
     struct session *session, const struct session_subscription *to, const struct retained_found *found)
 {
@@ -102,6 +111,8 @@ static void deliver(
     if (found->applied > to->retained_applied)
         return; /* it came live, after the subscription was made */
     struct publication_view view = publication_view(found->message);
+    if (outlived(session->worker, &view))
+        return; /* the sweep has not met it yet */
     if (subscription->no_local && view.meta.publisher == session->hash)
         return;
     if (subscription->check_read && !session_may_read(session, view.topic))

@@ -113,7 +113,7 @@ static enum status keep(struct worker *worker, struct bytes encoded)
     bus_stamp_heard(worker->bus, view.meta.stamp);
     status = retained_put(worker->retained, message);
     publication_unref(&message);
-    worker->counters->retained = retained_count(worker->retained);
+    retained_count_anew(worker);
     return status == STATUS_EXISTS ? STATUS_OK : status;
 }
 

@@ -195,6 +195,15 @@ static void shrink_buffers(struct worker *worker)
     worker->trim_wanted = true;
 }
 
+static void expire_retained(struct worker *worker)
+{
+    const struct config *config = worker->config;
+    struct retained_ages ages = {.message_ms = (uint64_t)config->retained.expiry_s * 1000,
+        .tombstone_ms = (uint64_t)config->mqtt.tombstones_s * 1000};
+    retained_expire(worker->retained, clock_real_us() / 1000, &ages, RETAINED_EXPIRE_BUDGET);
+    retained_count_anew(worker);
+}
+
 static void on_tick(evutil_socket_t fd, short events, void *argument)
 {
     (void)fd;
@@ -205,8 +214,7 @@ static void on_tick(evutil_socket_t fd, short events, void *argument)
     timer_wheel_advance(&worker->wheel, worker->now_us);
     shared_tick(worker);
     worker_listen_resume(worker);
-    retained_expire(worker->retained, clock_real_us() / 1000,
-        (uint64_t)worker->config->mqtt.tombstones_s * 1000, RETAINED_EXPIRE_BUDGET);
+    expire_retained(worker);
     worker_sys_tick(worker);
     shrink_buffers(worker);
     trim(worker);

@@ -200,6 +200,19 @@ void retained_delivery_cancel_all(struct session *session);
 /* True: there is more to do in the next turn. */
 bool retained_delivery_turn(struct worker *worker);
 
+/* retained_limits.c */
+enum retained_verdict {
+    RETAINED_KEEP,
+    RETAINED_FULL,    /* the limits on retained messages do not allow it */
+    RETAINED_NOTHING, /* a deletion of what nobody knows, one too many to remember */
+};
+/* Of a publication with RETAIN from this worker's client. Whoever can should let bus_drain() bring in what
+   the others have deleted before the answer RETAINED_FULL or RETAINED_NOTHING counts. */
+enum retained_verdict retained_decide(const struct worker *worker, const struct publication_view *view);
+
+/* The gauges, after a change. */
+void retained_count_anew(struct worker *worker);
+
 /* retained_state.c: the retained messages as part of a peer's full state */
 /* Hook of routes.h. */
 bool retained_state_more(void *context, unsigned peer, bool first);

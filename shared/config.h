@@ -159,6 +159,16 @@ struct config_mqtt {
     uint32_t tombstones_s;         /* how long the deletion of a retained message is remembered */
 };
 
+enum config_retained_full { CONFIG_RETAINED_DELIVER, CONFIG_RETAINED_REFUSE };
+
+struct config_retained {
+    uint32_t max_messages; /* 0: no limit, as the next ones */
+    size_t max_bytes;
+    size_t max_payload_size;
+    uint32_t expiry_s;                   /* of messages without an interval of their own; 0: never */
+    enum config_retained_full when_full; /* what becomes of a message that may not be kept */
+};
+
 enum config_carrier { CONFIG_CARRIER_NANOMSG };
 
 struct config_bus {
@@ -193,6 +203,7 @@ struct config {
     struct config_listener *listeners; /* owned; in the order of the file */
     size_t listener_count;
     struct config_mqtt mqtt;
+    struct config_retained retained;
     struct config_bus bus;
     struct config_session session;
     struct config_auth auth;

@@ -63,6 +63,12 @@ static const struct config_choice queue_full_words[] = {
     {NULL, 0},
 };
 
+static const struct config_choice retained_full_words[] = {
+    {"deliver", CONFIG_RETAINED_DELIVER},
+    {"refuse", CONFIG_RETAINED_REFUSE},
+    {NULL, 0},
+};
+
 static const struct config_choice level_words[] = {
     {"error", LOG_LEVEL_ERROR},
     {"warning", LOG_LEVEL_WARNING},
@@ -83,6 +89,7 @@ const struct config_section config_sections[] = {
     {"listeners", "Where clients connect: one object per listener, named tcp:NAME, ssl:NAME, ws:NAME, "
                   "wss:NAME or unix:NAME."},
     {"mqtt", "What the protocol allows, and what one client may cost."},
+    {"retained", "Retained messages: how many, how large, how long."},
     {"bus", "The bus between the processes of the node."},
     {"session", "Who owns a client identifier."},
     {"auth", "Who may connect and do what."},
@@ -255,6 +262,21 @@ const struct config_row config_table[] = {
      "How often the node tells about itself in $SYS topics; 0 never."},
     {"mqtt.tombstones", CONFIG_TYPE_SECONDS, FIELD(mqtt.tombstones_s), "\"1h\"", 10, 365 * DAY_S, NULL,
      "How long the deletion of a retained message is remembered, so that no late copy brings it back."},
+
+    /* Retained messages. */
+    {"retained.max_messages", CONFIG_TYPE_INTEGER, FIELD(retained.max_messages), "1000000", 0, 100e6, NULL,
+     "Retained messages of the node. At the limit messages for topics that have none yet are not kept; replacing and "
+     "deleting go on. 0 no limit."},
+    {"retained.max_bytes", CONFIG_TYPE_SIZE, FIELD(retained.max_bytes), "\"1GiB\"", 0, 1024 * 1024 * MIB, NULL,
+     "Bytes of their topics, payloads and properties. Every worker has a copy of all, so that the memory is that times "
+     "node.workers. 0 no limit."},
+    {"retained.max_payload_size", CONFIG_TYPE_SIZE, FIELD(retained.max_payload_size), "0", 0, MQTT_PACKET_MAX, NULL,
+     "Largest payload that is kept; 0 whatever mqtt.max_packet_size allows."},
+    {"retained.when_full", CONFIG_TYPE_CHOICE, FIELD(retained.when_full), "\"deliver\"", 0, 0, retained_full_words,
+     "What becomes of a message that these limits do not let be kept: it goes to those who are subscribed and is not "
+     "kept (deliver), or it goes to nobody, and a version 5 client is told 0x97 for QoS 1 and 2 (refuse)."},
+    {"retained.expiry", CONFIG_TYPE_SECONDS, FIELD(retained.expiry_s), "0", 0, 4294967295.0, NULL,
+     "How long retained messages are kept that have no Message Expiry Interval of their own; 0 for ever."},
 
     /* Bus, sessions, access, log. */
     {"bus.window", CONFIG_TYPE_SIZE, FIELD(bus.window), "\"1MiB\"", 128 * KIB, 256 * MIB, NULL,

@@ -44,6 +44,8 @@
     X(shared_dropped, C, "publications of shared groups lost since no other member could take them")         \
     X(routes, G, "filters that other bus peers have announced")                                              \
     X(retained, G, "retained messages held")                                                                 \
+    X(retained_bytes, G, "bytes of their topics, payloads and properties")                                   \
+    X(retained_refused, C, "retained messages not kept because of the limits on them")                       \
     X(packets_received, C, "MQTT packets received")                                                          \
     X(packets_sent, C, "MQTT packets sent")                                                                  \
     X(bytes_received, C, "bytes of MQTT received, after TLS")                                                \

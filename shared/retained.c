@@ -14,11 +14,12 @@ static struct retained_entry *entry_new(struct retained *retained, struct bytes 
 static enum status entry_link(struct retained *retained, struct retained_entry *entry, uint64_t hash);
 static void entry_unlink(struct retained *retained, struct retained_entry *entry);
 static void entry_free(struct retained *retained, struct retained_entry *entry);
-static void sweep_entry(
-    struct retained *retained, struct retained_entry *entry, uint64_t now_real_ms, uint64_t tombstone_ms);
+static void sweep_entry(struct retained *retained, struct retained_entry *entry, uint64_t now_real_ms,
+    const struct retained_ages *ages);
 static void bury(struct retained *retained, struct retained_entry *entry, uint64_t now_real_ms);
 static struct bytes entry_topic(const struct retained_entry *entry);
 static size_t entry_size(size_t topic_size);
+static size_t content_size(const struct publication *message);
 static bool is_entry(const void *value, const void *key);
 
 struct retained *retained_new(const struct keyed_hash *hash)
@@ -79,7 +80,8 @@ uint64_t retained_applied(const struct retained *retained)
 
 /* From the last position to the first, then around: an entry that stays is met in every round
  * (pointer_bag.h). */
-void retained_expire(struct retained *retained, uint64_t now_real_ms, uint64_t tombstone_ms, uint32_t budget)
+void retained_expire(
+    struct retained *retained, uint64_t now_real_ms, const struct retained_ages *ages, uint32_t budget)
 {
     uint32_t visits = budget < retained->entries.count ? budget : retained->entries.count;
     for (; visits > 0 && retained->entries.count > 0; visits--) {
@@ -87,7 +89,7 @@ void retained_expire(struct retained *retained, uint64_t now_real_ms, uint64_t t
             retained->sweep = retained->entries.count;
         retained->sweep--;
         struct retained_entry *entry = pointer_bag_at(&retained->entries, retained->sweep);
-        sweep_entry(retained, entry, now_real_ms, tombstone_ms);
+        sweep_entry(retained, entry, now_real_ms, ages);
     }
 }
 
@@ -101,10 +103,47 @@ size_t retained_tombstones(const struct retained *retained)
     return retained->tombstones;
 }
 
+size_t retained_bytes(const struct retained *retained)
+{
+    return retained->bytes;
+}
+
 size_t retained_memory(const struct retained *retained)
 {
     return heap_size(sizeof *retained) + retained->memory + hash_table_memory(&retained->by_topic) +
            retained_order_memory(&retained->order) + pointer_bag_memory(&retained->entries);
+}
+
+uint64_t retained_expires_ms(const struct publication_meta *meta, uint64_t message_ms)
+{
+    if (meta->expires_ms != 0 || message_ms == 0)
+        return meta->expires_ms;
+    return (meta->stamp >> RETAINED_STAMP_BITS) + message_ms;
+}
+
+bool retained_knows(const struct retained *retained, struct bytes topic)
+{
+    return retained_find_entry(retained, topic) != NULL;
+}
+
+bool retained_has_room(const struct retained *retained, const struct retained_limits *limits,
+    const struct publication_view *view)
+{
+    if (view->payload.size == 0)
+        return true;
+    if (limits->payload_size != 0 && view->payload.size > limits->payload_size)
+        return false;
+    size_t count = retained_count(retained) + 1;
+    size_t bytes = retained->bytes + view->topic.size + view->properties.size + view->payload.size;
+    if ((limits->messages == 0 || count <= limits->messages) &&
+        (limits->bytes == 0 || bytes <= limits->bytes))
+        return true;
+    const struct retained_entry *present = retained_find_entry(retained, view->topic);
+    if (present == NULL || retained_is_tombstone(present))
+        return false;
+    /* One that is no larger than what it replaces makes nothing worse. */
+    size_t freed = content_size(present->message);
+    return limits->bytes == 0 || bytes - freed <= limits->bytes || bytes - freed <= retained->bytes;
 }
 
 struct retained_entry *retained_find_entry(const struct retained *retained, struct bytes topic)
@@ -133,6 +172,7 @@ static void entry_set(struct retained *retained, struct retained_entry *entry, s
     if (entry->message != NULL) {
         retained->tombstones -= retained_is_tombstone(entry);
         retained->memory -= heap_size(publication_size(entry->message));
+        retained->bytes -= content_size(entry->message);
         publication_unref(&entry->message);
     }
     entry->message = message;
@@ -140,6 +180,7 @@ static void entry_set(struct retained *retained, struct retained_entry *entry, s
         return;
     retained->tombstones += retained_is_tombstone(entry);
     retained->memory += heap_size(publication_size(message));
+    retained->bytes += content_size(message);
 }
 
 static struct retained_entry *entry_new(struct retained *retained, struct bytes topic)
@@ -190,16 +231,16 @@ static void entry_free(struct retained *retained, struct retained_entry *entry)
     free(entry);
 }
 
-static void sweep_entry(
-    struct retained *retained, struct retained_entry *entry, uint64_t now_real_ms, uint64_t tombstone_ms)
+static void sweep_entry(struct retained *retained, struct retained_entry *entry, uint64_t now_real_ms,
+    const struct retained_ages *ages)
 {
     if (!retained_is_tombstone(entry)) {
-        uint64_t expires_ms = entry->message->meta.expires_ms;
+        uint64_t expires_ms = retained_expires_ms(&entry->message->meta, ages->message_ms);
         if (expires_ms != 0 && expires_ms <= now_real_ms)
             bury(retained, entry, now_real_ms);
     } else if (entry->first_visit == 0) {
         entry->first_visit = now_real_ms;
-    } else if (now_real_ms >= entry->first_visit && now_real_ms - entry->first_visit >= tombstone_ms) {
+    } else if (now_real_ms >= entry->first_visit && now_real_ms - entry->first_visit >= ages->tombstone_ms) {
         entry_unlink(retained, entry);
         entry_free(retained, entry);
     }
@@ -225,6 +266,14 @@ static size_t entry_size(size_t topic_size)
 {
     size_t size = offsetof(struct retained_entry, topic) + topic_size;
     return size < sizeof(struct retained_entry) ? sizeof(struct retained_entry) : size;
+}
+
+/* A tombstone's topic is the table's business. */
+static size_t content_size(const struct publication *message)
+{
+    if (message->payload_size == 0)
+        return 0;
+    return (size_t)message->topic_size + message->properties_size + message->payload_size;
 }
 
 static inline bool is_entry(const void *value, const void *key)

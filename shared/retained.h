@@ -31,7 +31,8 @@ enum status retained_put(struct retained *retained, struct publication *message)
  * has then. A page looks at about `budget` entries at most, also when few of them match (it may return 0
  * messages with *ret_more true). A walk for a filter without wildcards is one look-up.
  *
- * Messages that have expired but were not met by retained_expire() yet are returned: see meta.expires_ms.
+ * Messages that have expired but were not met by retained_expire() yet are returned: see
+ * retained_expires_ms().
  */
 struct retained_walk;
 /* Copies the filter. NULL when out of memory. */
@@ -50,15 +51,39 @@ uint32_t retained_walk_next(struct retained_walk *walk, struct retained_found *f
    came later. */
 uint64_t retained_applied(const struct retained *retained);
 
-/*
- * Turns messages whose expires_ms has passed into tombstones and drops tombstones of an age of tombstone_ms,
- * visiting at most `budget` entries per call and going on where the last call stopped. A tombstone's age
- * counts from the first visit.
+/* What may be kept; 0: no limit. */
+struct retained_limits {
+    size_t messages;
+    size_t bytes;        /* of topics, properties and payloads */
+    size_t payload_size; /* of one message */
+};
+/* Does this message find room, in the place of its topic's present one if there is one? Deletions always do.
  */
-void retained_expire(struct retained *retained, uint64_t now_real_ms, uint64_t tombstone_ms, uint32_t budget);
+bool retained_has_room(const struct retained *retained, const struct retained_limits *limits,
+    const struct publication_view *view);
+/* Is there a message or a tombstone of the topic? */
+bool retained_knows(const struct retained *retained, struct bytes topic);
+
+#define RETAINED_STAMP_BITS 16 /* of a stamp that are no milliseconds (bus_stamp) */
+/* How long things are kept; counted in real ms. */
+struct retained_ages {
+    uint64_t message_ms; /* messages without expires_ms, from their stamp on; 0: for ever */
+    uint64_t tombstone_ms;
+};
+/* Real time in ms when a message with this meta expires, 0: never. */
+uint64_t retained_expires_ms(const struct publication_meta *meta, uint64_t message_ms);
+
+/*
+ * Turns messages that have expired into tombstones and drops tombstones of an age of tombstone_ms, visiting
+ * at most `budget` entries per call and going on where the last call stopped. A tombstone's age counts from
+ * the first visit.
+ */
+void retained_expire(
+    struct retained *retained, uint64_t now_real_ms, const struct retained_ages *ages, uint32_t budget);
 
 size_t retained_count(const struct retained *retained);      /* without tombstones */
 size_t retained_tombstones(const struct retained *retained); /* they take memory, too */
+size_t retained_bytes(const struct retained *retained);      /* as struct retained_limits counts them */
 /* Bytes of heap: the table's own and all of each message's, though others may hold references to it. */
 size_t retained_memory(const struct retained *retained);
 

@@ -16,6 +16,7 @@ struct retained {
     uint32_t walks;             /* open */
     uint64_t applied;
     size_t tombstones;
+    size_t bytes;  /* of messages: topics, properties, payloads */
     size_t memory; /* bytes of entries and messages */
 };
 

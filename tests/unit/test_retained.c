@@ -236,10 +236,10 @@ static void tombstones_hold_back_older_messages_until_they_age(void **state)
     assert_int_equal(put_text(retained, "a", "x", 15), STATUS_EXISTS);
     assert_int_equal(matches_of(retained, "a") + matches_of(retained, "#"), 0);
     assert_int_equal(retained_tombstones(retained), 1);
-    retained_expire(retained, 100000, 5000, 10);
-    retained_expire(retained, 104999, 5000, 10);
+    retained_expire(retained, 100000, &(struct retained_ages){.tombstone_ms = 5000}, 10);
+    retained_expire(retained, 104999, &(struct retained_ages){.tombstone_ms = 5000}, 10);
     assert_int_equal(retained_tombstones(retained), 1);
-    retained_expire(retained, 105000, 5000, 10);
+    retained_expire(retained, 105000, &(struct retained_ages){.tombstone_ms = 5000}, 10);
     assert_int_equal(retained_tombstones(retained), 0);
     assert_int_equal(put_text(retained, "a", "x", 15), STATUS_OK);
     assert_int_equal(matches_of(retained, "#"), 1);
@@ -257,14 +257,70 @@ static void expired_messages_go_and_stay_gone(void **state)
     };
     assert_int_equal(put(retained, publication_new(&view)), STATUS_OK);
     assert_int_equal(put_text(retained, "a/c", "x", 20), STATUS_OK);
-    retained_expire(retained, 999, 5000, 10);
+    retained_expire(retained, 999, &(struct retained_ages){.tombstone_ms = 5000}, 10);
     assert_int_equal(matches_of(retained, "a/+"), 2);
-    retained_expire(retained, 1000, 5000, 10);
+    retained_expire(retained, 1000, &(struct retained_ages){.tombstone_ms = 5000}, 10);
     assert_int_equal(matches_of(retained, "a/+"), 1);
     assert_int_equal(put_text(retained, "a/b", "x", 19), STATUS_EXISTS);
-    retained_expire(retained, 6000, 5000, 10);
+    retained_expire(retained, 6000, &(struct retained_ages){.tombstone_ms = 5000}, 10);
     assert_int_equal(retained_count(retained), 1);
     assert_int_equal(retained_tombstones(retained), 0);
+    retained_free(&retained);
+}
+
+static bool fits(const struct retained *retained, const struct retained_limits *limits, const char *topic,
+    const char *payload)
+{
+    struct publication_view view = {.topic = bytes_of_text(topic), .payload = bytes_of_text(payload)};
+    return retained_has_room(retained, limits, &view);
+}
+
+static void messages_without_an_interval_outlive_their_stamp_by_a_lifetime(void **state)
+{
+    (void)state;
+    struct retained_ages ages = {.message_ms = 500, .tombstone_ms = 5000};
+    struct retained *retained = retained_new(&test_hash);
+    struct publication_view own = {
+        .meta = {.stamp = UINT64_C(1000) << RETAINED_STAMP_BITS, .expires_ms = 9000},
+        .topic = bytes_of_text("own"),
+        .payload = bytes_of_text("x")};
+    assert_int_equal(put(retained, publication_new(&own)), STATUS_OK);
+    assert_int_equal(put_text(retained, "t", "x", UINT64_C(1000) << RETAINED_STAMP_BITS | 77), STATUS_OK);
+    retained_expire(retained, 1499, &ages, 10);
+    assert_int_equal(retained_count(retained), 2);
+    retained_expire(retained, 1500, &ages, 10);
+    assert_int_equal(matches_of(retained, "t"), 0);
+    assert_int_equal(matches_of(retained, "own"), 1);
+    retained_expire(retained, 9000, &ages, 10);
+    assert_int_equal(retained_count(retained), 0);
+    assert_int_equal(retained_bytes(retained), 0);
+    retained_free(&retained);
+}
+
+static void limits_let_replace_and_delete(void **state)
+{
+    (void)state;
+    struct retained *retained = retained_new(&test_hash);
+    struct retained_limits count = {.messages = 2}, bytes = {.bytes = 8}, payload = {.payload_size = 3};
+    assert_int_equal(put_text(retained, "a", "xxx", 1), STATUS_OK);
+    assert_true(fits(retained, &count, "b", "x"));
+    assert_int_equal(put_text(retained, "b", "xxx", 1), STATUS_OK);
+    assert_int_equal(retained_bytes(retained), 8);
+    assert_false(fits(retained, &count, "c", "x"));
+    assert_true(fits(retained, &count, "b", "xxxxxxx"));
+    assert_true(fits(retained, &count, "c", ""));
+    assert_false(fits(retained, &bytes, "c", "x"));
+    assert_false(fits(retained, &bytes, "b", "xxxx"));
+    assert_true(fits(retained, &bytes, "b", "yyy"));
+    assert_true(fits(retained, &payload, "b", "xxx"));
+    assert_false(fits(retained, &payload, "b", "xxxx"));
+    assert_int_equal(put_text(retained, "b", "", 2), STATUS_OK);
+    assert_int_equal(retained_bytes(retained), 4);
+    assert_true(retained_knows(retained, bytes_of_text("b")));
+    assert_false(retained_knows(retained, bytes_of_text("c")));
+    assert_true(fits(retained, &count, "b", "x"));
+    struct retained_limits tight = {.messages = 1};
+    assert_false(fits(retained, &tight, "b", "x")); /* a tombstone holds no place */
     retained_free(&retained);
 }
 
@@ -281,10 +337,10 @@ static void sweep_visits_all_within_its_budget(void **state)
         assert_int_equal(put_text(retained, topic, "", 2), STATUS_OK);
     }
     for (unsigned i = 0; i < MANY / 100; i++)
-        retained_expire(retained, 1000, 10, 100);
+        retained_expire(retained, 1000, &(struct retained_ages){.tombstone_ms = 10}, 100);
     assert_int_equal(retained_tombstones(retained), MANY);
     for (unsigned i = 1; i <= MANY / 100; i++) {
-        retained_expire(retained, 1010, 10, 100);
+        retained_expire(retained, 1010, &(struct retained_ages){.tombstone_ms = 10}, 100);
         assert_int_equal(retained_tombstones(retained), MANY - i * 100);
     }
     assert_true(retained_memory(retained) < empty + 16 * 1024);
@@ -327,6 +383,8 @@ int main(void)
         cmocka_unit_test(equal_stamps_have_an_order),
         cmocka_unit_test(tombstones_hold_back_older_messages_until_they_age),
         cmocka_unit_test(expired_messages_go_and_stay_gone),
+        cmocka_unit_test(messages_without_an_interval_outlive_their_stamp_by_a_lifetime),
+        cmocka_unit_test(limits_let_replace_and_delete),
         cmocka_unit_test(sweep_visits_all_within_its_budget),
         cmocka_unit_test(walks_skip_what_cannot_match),
     };
