@@ -19,6 +19,7 @@ static const char help[] =
     "\n"
     "  shoald -c FILE             run the node in the foreground, log to standard error\n"
     "  shoald -c FILE --check     validate configuration, certificates and keys; bind nothing\n"
+    "  shoald --cluster FILE --node NAME   run one node of a cluster (--check as well)\n"
     "  shoald --help-config       the reference of all configuration keys (--markdown: as tables)\n"
     "  shoald --version\n"
     "  shoald --help\n"
@@ -43,7 +44,7 @@ enum action {
 
 struct command_line {
     enum action action;
-    const char *config_file;
+    struct config_source source;
 };
 
 /* Whatever is opened later must not get a number that means standard input, output or error. */
@@ -77,7 +78,20 @@ static int parse(int count, char **arguments, struct command_line *ret_line)
         if (strcmp(arguments[i], "-c") == 0 || strcmp(arguments[i], "--config") == 0) {
             if (++i == count)
                 return usage_error("a file name must follow ", arguments[i - 1]);
-            line.config_file = arguments[i];
+            line.source = (struct config_source){.file = arguments[i], .node = line.source.node};
+            continue;
+        }
+        if (strcmp(arguments[i], "--cluster") == 0) {
+            if (++i == count)
+                return usage_error("a file name must follow ", arguments[i - 1]);
+            line.source =
+                (struct config_source){.file = arguments[i], .cluster = true, .node = line.source.node};
+            continue;
+        }
+        if (strcmp(arguments[i], "--node") == 0) {
+            if (++i == count)
+                return usage_error("the name of a node must follow ", arguments[i - 1]);
+            line.source.node = arguments[i];
             continue;
         }
         size_t found = 0;
@@ -87,8 +101,10 @@ static int parse(int count, char **arguments, struct command_line *ret_line)
             return usage_error("unknown argument ", arguments[i]);
         line.action = options[found].action;
     }
-    if (line.config_file == NULL && (line.action == ACTION_RUN || line.action == ACTION_CHECK))
-        return usage_error("no configuration: ", "-c FILE");
+    if (line.source.file == NULL && (line.action == ACTION_RUN || line.action == ACTION_CHECK))
+        return usage_error("no configuration: ", "-c FILE, or --cluster FILE --node NAME");
+    if (line.source.node != NULL && !line.source.cluster)
+        return usage_error("--node needs ", "--cluster FILE");
     *ret_line = line;
     return 0;
 }
@@ -97,9 +113,9 @@ static int run(const struct command_line *line)
 {
     switch (line->action) {
     case ACTION_RUN:
-        return master_main(line->config_file);
+        return master_main(&line->source);
     case ACTION_CHECK:
-        return master_check(line->config_file);
+        return master_check(&line->source);
     case ACTION_HELP:
         fputs(help, stdout);
         break;

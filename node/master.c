@@ -38,10 +38,11 @@ static void forget_secrets(struct loaded *loaded)
 }
 
 /* Reads and checks everything; what is to be said about it goes into `errors`, also on success. */
-static enum status load(const char *file, struct loaded *ret_loaded, struct config_errors *errors)
+static enum status load(
+    const struct config_source *source, struct loaded *ret_loaded, struct config_errors *errors)
 {
     struct loaded loaded = {0};
-    enum status status = config_load(file, &loaded.config, errors);
+    enum status status = config_load_source(source, &loaded.config, errors);
     if (status != STATUS_OK)
         return status;
     status = tls_material_load(loaded.config, &loaded.material, errors);
@@ -63,16 +64,16 @@ static void print_errors(const char *file, enum status status, const struct conf
         fprintf(stderr, "%s: cannot be read: %s\n", file, status_text(status));
 }
 
-int master_check(const char *config_file)
+int master_check(const struct config_source *source)
 {
     struct loaded loaded;
     struct config_errors errors = {0};
-    enum status status = load(config_file, &loaded, &errors);
-    print_errors(config_file, status, &errors);
+    enum status status = load(source, &loaded, &errors);
+    print_errors(source->file, status, &errors);
     config_errors_done(&errors);
     if (status != STATUS_OK)
         return MASTER_EXIT_CONFIG;
-    printf("%s: good: node %s, %u workers, %zu listeners\n", config_file, loaded.config->node.name,
+    printf("%s: good: node %s, %u workers, %zu listeners\n", source->file, loaded.config->node.name,
         (unsigned)loaded.config->node.workers, loaded.config->listener_count);
     forget_secrets(&loaded);
     config_free(&loaded.config);
@@ -327,7 +328,7 @@ static int run_node(struct master *master, struct loaded *loaded, const struct c
     return code;
 }
 
-int master_main(const char *config_file)
+int master_main(const struct config_source *source)
 {
     struct master master = {.folders = {.run_dir = -1, .data_dir = -1, .lock = -1, .state = -1},
         .memory = {.config = -1, .secrets = -1, .access = -1, .counters = -1},
@@ -335,13 +336,13 @@ int master_main(const char *config_file)
     struct loaded loaded;
     struct config_errors errors = {0};
     set_up_process();
-    enum status status = load(config_file, &loaded, &errors);
+    enum status status = load(source, &loaded, &errors);
     int code = MASTER_EXIT_CONFIG;
     if (status == STATUS_OK) {
         master.config = loaded.config;
         code = run_node(&master, &loaded, &errors);
     } else {
-        print_errors(config_file, status, &errors);
+        print_errors(source->file, status, &errors);
     }
     config_errors_done(&errors);
     return code;

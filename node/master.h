@@ -5,6 +5,8 @@
 #ifndef NODE_MASTER_H
 #define NODE_MASTER_H
 
+#include "shared/config.h"
+
 /* Exit codes of shoald; `shoald --help` documents them. */
 enum master_exit {
     MASTER_EXIT_OK = 0,     /* stopped in order, or the check found nothing wrong */
@@ -15,9 +17,9 @@ enum master_exit {
 };
 
 /* Runs the node in the foreground; returns the exit code. */
-int master_main(const char *config_file);
+int master_main(const struct config_source *source);
 
 /* Validates configuration, certificates and keys, and nothing else: binds no socket, writes no file. */
-int master_check(const char *config_file);
+int master_check(const struct config_source *source);
 
 #endif

@@ -62,6 +62,7 @@ static enum status make_config(const struct config *config, int *ret_fd)
         handed.listeners[i].tls.password = NULL;
         handed.listeners[i].tls.password_file = NULL;
     }
+    handed.bus.password_file = NULL;
     char *text = config_to_json(&handed);
     free(handed.listeners);
     if (text == NULL)

@@ -20,8 +20,9 @@ static const char help[] =
     "  shoalctl import-emq FILE [-o OUT]  converts an EMQ 2.x emq.conf into a configuration of Shoal\n"
     "  shoalctl --version | --help\n"
     "\n"
-    "FILE is the node's configuration, which says where its control socket is;\n"
-    "--socket PATH names the socket itself. Only root and the node's user get an answer.\n"
+    "FILE is the node's configuration, which says where its control socket is; for one node of a cluster\n"
+    "write --cluster FILE --node NAME; --socket PATH names the socket itself. Only root and the node's user "
+    "get an answer.\n"
     "\n"
     "Exit codes:\n"
     "  0  done\n"
@@ -31,7 +32,7 @@ static const char help[] =
     "  4  the node refused the command\n";
 
 struct command_line {
-    const char *config_file;
+    struct config_source source;
     const char *socket;
     const char *command;
     bool json;
@@ -51,12 +52,16 @@ static int parse(int count, char **arguments, struct command_line *ret_line)
         const char *argument = arguments[i];
         const char **value = NULL;
         if (strcmp(argument, "-c") == 0 || strcmp(argument, "--config") == 0)
-            value = &line.config_file;
+            value = &line.source.file;
+        else if (strcmp(argument, "--cluster") == 0)
+            value = &line.source.file, line.source.cluster = true;
+        else if (strcmp(argument, "--node") == 0)
+            value = &line.source.node;
         else if (strcmp(argument, "--socket") == 0)
             value = &line.socket;
         if (value != NULL) {
             if (++i == count)
-                return usage_error("a file name must follow ", argument);
+                return usage_error("something must follow ", argument);
             *value = arguments[i];
         } else if (strcmp(argument, "--json") == 0) {
             line.json = true;
@@ -70,8 +75,8 @@ static int parse(int count, char **arguments, struct command_line *ret_line)
         return usage_error("no command: ", "status, stop or import-emq");
     if (strcmp(line.command, "status") != 0 && strcmp(line.command, "stop") != 0)
         return usage_error("unknown command ", line.command);
-    if (line.config_file == NULL && line.socket == NULL)
-        return usage_error("which node? ", "-c FILE or --socket PATH");
+    if (line.source.file == NULL && line.socket == NULL)
+        return usage_error("which node? ", "-c FILE, --cluster FILE --node NAME, or --socket PATH");
     *ret_line = line;
     return 0;
 }
@@ -83,7 +88,7 @@ static char *socket_path(const struct command_line *line)
         return strdup(line->socket);
     struct config_errors errors = {0};
     struct config *config = NULL;
-    enum status status = config_load(line->config_file, &config, &errors);
+    enum status status = config_load_source(&line->source, &config, &errors);
     if (status != STATUS_OK) {
         config_errors_print(&errors, stderr);
         fputs("shoalctl: the running node may still be reached with --socket run_dir/" MASTER_CONTROL_NAME

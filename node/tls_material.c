@@ -29,6 +29,7 @@ struct tls_material {
     uint8_t ticket_keys[TLS_TICKET_KEYS_SIZE];
     size_t count;
     struct material_listener listeners[CONFIG_LISTENERS_MAX];
+    struct material_listener link; /* no name: a node alone */
 };
 
 void tls_material_free(struct tls_material **material)
@@ -40,6 +41,7 @@ void tls_material_free(struct tls_material **material)
         free(old->listeners[i].name);
         tls_files_done(&old->listeners[i].files);
     }
+    tls_files_done(&old->link.files);
     OPENSSL_cleanse(old, sizeof *old);
     free(old);
     *material = NULL;
@@ -58,10 +60,38 @@ static enum status load_listener(struct tls_material *material, const struct con
     return status;
 }
 
+/* The link's, read as those of a listener that serves and demands certificates by TLS 1.3 alone. */
+static enum status load_link(
+    struct tls_material *material, const struct config_context *context, const struct config *config)
+{
+    const struct config_bus *bus = &config->bus;
+    if (config->cluster.count == 0)
+        return STATUS_OK;
+    if (bus->keyfile == NULL || bus->certfile == NULL || bus->cacertfile == NULL)
+        return STATUS_INVALID;
+    char key[] = TLS_FILES_LINK;
+    const struct config_listener as_listener = {.key = key,
+        .type = CONFIG_LISTENER_SSL,
+        .tls = {.keyfile = bus->keyfile,
+            .certfile = bus->certfile,
+            .cacertfile = bus->cacertfile,
+            .password_file = bus->password_file,
+            .verify = CONFIG_VERIFY_PEER,
+            .fail_if_no_peer_cert = true,
+            .versions = CONFIG_TLS_1_3,
+            .depth = 10}};
+    enum status status = tls_files_read(context, &as_listener,
+        bytes_of(material->ticket_keys, sizeof material->ticket_keys), &material->link.files);
+    if (status != STATUS_OK)
+        return status;
+    return tls_files_check_name(
+        context, &as_listener, &material->link.files, config->cluster.nodes[config->cluster.self].name);
+}
+
 enum status tls_material_load(
     const struct config *config, struct tls_material **ret_material, struct config_errors *errors)
 {
-    struct config_context context = {.file = config->file, .errors = errors};
+    struct config_context context = {.file = config->file, .node = config->cluster.path, .errors = errors};
     struct tls_material *material = calloc(1, sizeof *material);
     if (!material)
         return STATUS_NO_MEMORY;
@@ -77,6 +107,8 @@ enum status tls_material_load(
         enum status one = load_listener(material, &context, &config->listeners[i]);
         status = status == STATUS_OK ? one : status; /* and on: all errors at once */
     }
+    enum status link = load_link(material, &context, config);
+    status = status == STATUS_OK ? link : status;
     if (status == STATUS_OK) {
         *ret_material = material;
         return STATUS_OK;
@@ -104,11 +136,12 @@ static uint8_t *put_field(uint8_t *to, struct bytes field)
     return to + 4 + field.size;
 }
 
-enum status tls_material_serialize(const struct tls_material *material, uint8_t **ret_block, size_t *ret_size)
+static enum status serialize(const struct tls_material *material, const struct material_listener *listeners,
+    size_t count, uint8_t **ret_block, size_t *ret_size)
 {
     size_t size = BLOCK_HEADER_SIZE;
-    for (size_t i = 0; i < material->count; i++) {
-        const struct material_listener *listener = &material->listeners[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct material_listener *listener = &listeners[i];
         size += field_size(bytes_of_text(listener->name)) + field_size(listener->files.key) +
                 field_size(listener->files.chain) + field_size(listener->files.authorities);
     }
@@ -118,10 +151,10 @@ enum status tls_material_serialize(const struct tls_material *material, uint8_t 
     put_u32_le(block, BLOCK_MAGIC);
     put_u32_le(block + 4, BLOCK_VERSION);
     memcpy(block + 8, material->ticket_keys, TLS_TICKET_KEYS_SIZE);
-    put_u32_le(block + 8 + TLS_TICKET_KEYS_SIZE, (uint32_t)material->count);
+    put_u32_le(block + 8 + TLS_TICKET_KEYS_SIZE, (uint32_t)count);
     uint8_t *end = block + BLOCK_HEADER_SIZE;
-    for (size_t i = 0; i < material->count; i++) {
-        const struct material_listener *listener = &material->listeners[i];
+    for (size_t i = 0; i < count; i++) {
+        const struct material_listener *listener = &listeners[i];
         end = put_field(end, bytes_of_text(listener->name));
         end = put_field(end, listener->files.key);
         end = put_field(end, listener->files.chain);
@@ -130,6 +163,19 @@ enum status tls_material_serialize(const struct tls_material *material, uint8_t 
     *ret_block = block;
     *ret_size = size;
     return STATUS_OK;
+}
+
+enum status tls_material_serialize(const struct tls_material *material, uint8_t **ret_block, size_t *ret_size)
+{
+    return serialize(material, material->listeners, material->count, ret_block, ret_size);
+}
+
+enum status tls_material_serialize_link(
+    const struct tls_material *material, uint8_t **ret_block, size_t *ret_size)
+{
+    char name[] = TLS_FILES_LINK;
+    const struct material_listener link = {.name = name, .files = material->link.files};
+    return serialize(material, &link, 1, ret_block, ret_size);
 }
 
 void tls_material_wipe(uint8_t **block, size_t size)
@@ -190,4 +236,16 @@ enum status tls_material_context(
     struct tls_settings settings =
         tls_settings_of(wanted, &files, bytes_of(block.data + 8, TLS_TICKET_KEYS_SIZE));
     return tls_context_new(&settings, ret_context, error);
+}
+
+enum status tls_material_link(
+    struct bytes block, struct bytes *ret_key, struct bytes *ret_chain, struct bytes *ret_authorities)
+{
+    struct tls_files files;
+    if (find_listener(block, TLS_FILES_LINK, &files) != STATUS_OK)
+        return STATUS_PROTOCOL;
+    *ret_key = files.key;
+    *ret_chain = files.chain;
+    *ret_authorities = files.authorities;
+    return STATUS_OK;
 }

@@ -35,6 +35,9 @@ bool tls_material_any(const struct tls_material *material);
 enum status tls_material_serialize(
     const struct tls_material *material, uint8_t **ret_block, size_t *ret_size) CHECK_RESULT;
 /* Wipes and frees a block; nulls the pointer. */
+/* The same of what the link has, and of nothing else. Only in a cluster. */
+enum status tls_material_serialize_link(
+    const struct tls_material *material, uint8_t **ret_block, size_t *ret_size) CHECK_RESULT;
 void tls_material_wipe(uint8_t **block, size_t size);
 
 /*
@@ -44,5 +47,9 @@ void tls_material_wipe(uint8_t **block, size_t size);
  */
 enum status tls_material_context(struct bytes block, const struct config *config, size_t listener,
     SSL_CTX **ret_context, char *error) CHECK_RESULT;
+
+/* Link: its key (PKCS#8 DER), chain and CAs (PEM), out of that block. STATUS_PROTOCOL as above. */
+enum status tls_material_link(struct bytes block, struct bytes *ret_key, struct bytes *ret_chain,
+    struct bytes *ret_authorities) CHECK_RESULT;
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "shared/clock.h"
 #include "shared/tls_context.h"
+#include "shared/tls_peer.h"
 #include "shared/tls_pem.h"
 
 #include "node/tls_material.h"
@@ -30,6 +31,13 @@ struct reading {
     bool failed;
 };
 
+static void key_path(const struct reading *reading, const char *key, char to[CONFIG_PATH_TEXT_MAX])
+{
+    const char *name = reading->listener->key;
+    snprintf(to, CONFIG_PATH_TEXT_MAX, "%s%s%s%s", strcmp(name, TLS_FILES_LINK) == 0 ? "" : "listeners.",
+        name, *key ? "." : "", key);
+}
+
 /* Adds "FILE: listeners.NAME.KEY: …" as an error (or a warning) of this listener. */
 static void complain(struct reading *reading, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -40,7 +48,7 @@ static void complain(struct reading *reading, const char *key, const char *forma
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    snprintf(path, sizeof path, "listeners.%s%s%s", reading->listener->key, *key ? "." : "", key);
+    key_path(reading, key, path);
     config_complain(reading->context, path, "%s", text);
     reading->failed = true;
 }
@@ -54,7 +62,7 @@ static void warn(struct reading *reading, const char *key, const char *format, .
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    snprintf(path, sizeof path, "listeners.%s.%s", reading->listener->key, key);
+    key_path(reading, key, path);
     config_warn(reading->context, path, "%s", text);
 }
 
@@ -412,4 +420,25 @@ enum status tls_files_read(const struct config_context *context, const struct co
     }
     *ret_files = files;
     return STATUS_OK;
+}
+
+enum status tls_files_check_name(const struct config_context *context, const struct config_listener *listener,
+    const struct tls_files *files, const char *node)
+{
+    struct reading reading = {.context = context, .listener = listener};
+    char error[TLS_ERROR_SIZE], names[TLS_NODE_NAMES_SIZE];
+    STACK_OF(X509) *chain = NULL;
+    if (tls_pem_certificates(files->chain, &chain, error) != STATUS_OK)
+        return STATUS_INVALID;
+    const X509 *certificate = sk_X509_value(chain, 0);
+    if (!tls_peer_is_node(certificate, node)) {
+        tls_peer_node_names(certificate, names);
+        complain(&reading, "certfile",
+            "%s: names %s; allowed: a certificate that names the node, %s (a DNS name in subjectAltName, or "
+            "the common "
+            "name)",
+            listener->tls.certfile, names, node);
+    }
+    sk_X509_pop_free(chain, X509_free);
+    return reading.failed ? STATUS_INVALID : STATUS_OK;
 }

@@ -21,6 +21,13 @@ struct tls_files {            /* owned by who asked; all from the heap */
 enum status tls_files_read(const struct config_context *context, const struct config_listener *listener,
     struct bytes ticket_keys, struct tls_files *ret_files) CHECK_RESULT;
 
+/* A listener of this key stands for the link: messages name the section `bus`. */
+#define TLS_FILES_LINK "bus"
+
+/* Complains if the certificate does not name this node. */
+enum status tls_files_check_name(const struct config_context *context, const struct config_listener *listener,
+    const struct tls_files *files, const char *node) CHECK_RESULT;
+
 /* Wipes and frees. */
 void tls_files_done(struct tls_files *files);
 

@@ -6,6 +6,7 @@
 
 #include "shared/config_address.h"
 #include "shared/config_check.h"
+#include "shared/config_cluster.h"
 #include "shared/config_context.h"
 #include "shared/config_parse.h"
 #include "shared/config_path.h"
@@ -19,8 +20,8 @@
 
 #define CONFIG_FILE_MAX (4u << 20) /* bytes; a file that is larger is some other file */
 
-/* The JSON document, or NULL after complaining. jansson stops at the first mistake in the syntax. */
-static json_t *decode(const struct config_context *context, const char *text, size_t size)
+/* jansson stops at the first mistake in the syntax. */
+json_t *config_decode(const struct config_context *context, const char *text, size_t size)
 {
     json_error_t error;
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
@@ -35,32 +36,51 @@ static json_t *decode(const struct config_context *context, const char *text, si
     return NULL;
 }
 
-static enum status load_document(
-    struct config_context *context, const char *text, size_t size, struct config **ret_config)
+enum status config_build(const struct config_context *context, const json_t *root,
+    struct config_cluster *cluster, struct config **ret_config)
 {
     size_t before = config_errors_failures(context->errors);
-    json_t *root = decode(context, text, size);
-    if (root == NULL)
-        return STATUS_INVALID;
-    context->text = text;
-    context->size = size;
     struct config *config = calloc(1, sizeof *config);
-    if (config == NULL) {
-        json_decref(root);
+    if (config == NULL)
         return STATUS_NO_MEMORY;
-    }
     config->file = strdup(context->file);
     assert(config->file != NULL);
+    if (cluster != NULL) {
+        config->cluster = *cluster;
+        *cluster = (struct config_cluster){0};
+    }
     config_parse(context, root, config);
     if (json_is_object(root))
         config_check(context, config);
-    json_decref(root);
     if (config_errors_failures(context->errors) > before) {
         config_free(&config);
         return STATUS_INVALID;
     }
     *ret_config = config;
     return STATUS_OK;
+}
+
+static enum status load_document(
+    struct config_context *context, const char *text, size_t size, struct config **ret_config)
+{
+    struct config_cluster cluster = {0};
+    json_t *root = config_decode(context, text, size);
+    if (root == NULL)
+        return STATUS_INVALID;
+    context->text = text;
+    context->size = size;
+    if (context->handed)
+        config_cluster_take(root, &cluster);
+    enum status status = STATUS_INVALID;
+    if (json_is_array(json_object_get(root, "nodes")))
+        config_complain(context, "nodes",
+            "this is the file of a cluster; allowed: shoald --cluster FILE --node NAME, and the same for "
+            "shoalctl");
+    else
+        status = config_build(context, root, &cluster, ret_config);
+    json_decref(root);
+    config_cluster_done(&cluster);
+    return status;
 }
 
 enum status config_load_text(
@@ -86,8 +106,7 @@ enum status config_load_handed(
     return load_document(&context, text, size, ret_config);
 }
 
-/* The whole file; NULL after complaining. To free(). */
-static char *read_file(const struct config_context *context, size_t *ret_size)
+char *config_read_file(const struct config_context *context, size_t *ret_size)
 {
     int fd = open(context->file, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     char *text = fd >= 0 ? malloc(CONFIG_FILE_MAX + 1) : NULL;
@@ -123,7 +142,7 @@ enum status config_load(const char *path, struct config **ret_config, struct con
     struct config_context context = {.file = file, .errors = errors};
     enum status status = STATUS_INVALID;
     size_t size;
-    char *text = read_file(&context, &size);
+    char *text = config_read_file(&context, &size);
     if (text != NULL)
         status = config_load_text(text, size, path, ret_config, errors);
     free(text);
@@ -134,6 +153,7 @@ enum status config_load(const char *path, struct config **ret_config, struct con
 char *config_to_json(const struct config *config)
 {
     json_t *root = config_unparse(config);
+    config_cluster_give(&config->cluster, root);
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(15));
     json_decref(root);
     return text;
@@ -144,6 +164,7 @@ void config_free(struct config **config)
     if (*config == NULL)
         return;
     config_parse_done(*config);
+    config_cluster_done(&(*config)->cluster);
     free((*config)->file);
     free(*config);
     *config = NULL;

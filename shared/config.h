@@ -177,6 +177,26 @@ struct config_bus {
     enum config_carrier carrier;
     size_t will_table;    /* bytes per slot */
     size_t shared_copies; /* bytes per peer */
+    size_t node_window;   /* bytes under way to each other node; a power of two */
+    char *keyfile;        /* owned, absolute, as the next three; of the link, in a cluster */
+    char *certfile;
+    char *cacertfile;
+    char *password_file; /* NULL: none */
+};
+
+/* The nodes of a cluster, as its file lists them. */
+struct config_cluster_node {
+    char *name;             /* owned */
+    struct config_bind bus; /* where its link listens */
+    uint16_t id;            /* from the name, the same wherever it stands in a file; never 0 */
+};
+
+struct config_cluster {
+    char *name;                        /* owned */
+    struct config_cluster_node *nodes; /* owned */
+    size_t count;                      /* 0: a node alone */
+    size_t self;                       /* which of them this is */
+    char *path;                        /* owned; its JSON path: "nodes[1]", for messages */
 };
 
 struct config_session {
@@ -208,6 +228,7 @@ struct config {
     struct config_session session;
     struct config_auth auth;
     struct config_log log;
+    struct config_cluster cluster;
 };
 
 /* What is wrong, all at once: zero-initialise, pass to a load, print, then config_errors_done(). */
@@ -232,6 +253,22 @@ void config_errors_done(struct config_errors *errors);
  */
 enum status config_load(
     const char *path, struct config **ret_config, struct config_errors *errors) CHECK_RESULT;
+
+/*
+ * One node of a cluster file: what `defaults` say, under what the node itself says, `%n` in strings being the
+ * node's name. `node` NULL or unknown: an error that lists the names. Otherwise as config_load().
+ */
+enum status config_load_cluster(const char *path, const char *node, struct config **ret_config,
+    struct config_errors *errors) CHECK_RESULT;
+
+/* Where a command line says that the configuration is. */
+struct config_source {
+    const char *file;
+    bool cluster;     /* a cluster file */
+    const char *node; /* of it; NULL: not said */
+};
+enum status config_load_source(const struct config_source *source, struct config **ret_config,
+    struct config_errors *errors) CHECK_RESULT;
 
 /* The same from memory: `name` stands for the file in messages and for the rule of relative paths. */
 enum status config_load_text(const char *text, size_t size, const char *name, struct config **ret_config,

@@ -15,11 +15,17 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Places on the bus that workers cannot have: the link and the nodes. */
+static unsigned others(const struct config *config)
+{
+    return config->cluster.count == 0 ? 0 : 1 + (unsigned)config->cluster.count;
+}
+
 static void derive_node(struct config *config)
 {
     if (config->node.workers == 0) {
-        unsigned cpus = cpu_count();
-        config->node.workers = cpus < CONFIG_WORKERS_MAX ? cpus : CONFIG_WORKERS_MAX;
+        unsigned cpus = cpu_count(), most = CONFIG_WORKERS_MAX - others(config);
+        config->node.workers = cpus < most ? cpus : most;
     }
     if (config->node.run_dir == NULL && config->node.data_dir != NULL) {
         config->node.run_dir = config_path_join(config->node.data_dir, "run");
@@ -59,6 +65,37 @@ static void check_limits(const struct config_context *context, const struct conf
         config_complain(context, "mqtt.max_queued_bytes",
             "found %zu; allowed: at least mqtt.max_packet_size, %zu, or a large message could never wait",
             config->mqtt.max_queued_bytes, config->mqtt.max_packet_size);
+}
+
+static void check_link_file(
+    const struct config_context *context, const struct config *config, const char *key, const char *file)
+{
+    if (config->cluster.count > 0 && file == NULL && !context->handed)
+        config_complain(context, "bus",
+            "the key \"%s\" is missing; allowed: the path of a readable file, since all that nodes say to "
+            "each "
+            "other is encrypted",
+            key);
+    if (config->cluster.count == 0 && file != NULL) {
+        char path[CONFIG_PATH_TEXT_MAX];
+        snprintf(path, sizeof path, "bus.%s", key);
+        config_complain(
+            context, path, "a node alone has no link; allowed: in a cluster file (shoald --cluster)");
+    }
+}
+
+static void check_cluster(const struct config_context *context, const struct config *config)
+{
+    size_t window = config->bus.node_window;
+    if ((window & (window - 1)) != 0)
+        config_complain(context, "bus.node_window",
+            "found %zu; allowed: a power of two, such as \"1MiB\" or \"4MiB\"", window);
+    check_link_file(context, config, "keyfile", config->bus.keyfile);
+    check_link_file(context, config, "certfile", config->bus.certfile);
+    check_link_file(context, config, "cacertfile", config->bus.cacertfile);
+    if (config->node.workers + others(config) > CONFIG_WORKERS_MAX)
+        config_complain(context, "node.workers", "found %u; allowed in a cluster of %zu nodes: at most %u",
+            (unsigned)config->node.workers, config->cluster.count, CONFIG_WORKERS_MAX - others(config));
 }
 
 /* One listener ----------------------------------------------------------------------------------------------
@@ -183,5 +220,6 @@ void config_check(const struct config_context *context, struct config *config)
     derive_node(config);
     check_node(context, config);
     check_limits(context, config);
+    check_cluster(context, config);
     check_listeners(context, config);
 }

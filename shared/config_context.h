@@ -7,14 +7,18 @@
 
 #include "shared/config.h"
 
+#include <jansson.h>
+
 #define CONFIG_PATH_TEXT_MAX 512 /* a JSON path in messages; longer ones are cut */
 
 struct config_context {
     const char *file; /* borrowed; absolute name for messages */
     const char *text; /* borrowed; the JSON, to find lines in; NULL: not known (yet) */
     size_t size;
-    const char *base;             /* borrowed; absolute folder that relative paths start from */
-    bool handed;                  /* from the master: files and users were looked at already */
+    const char *base; /* borrowed; absolute folder that relative paths start from */
+    const char *node; /* borrowed; where the node stands in a cluster file ("nodes[1]"), whose keys may
+                         stand below `defaults` as well; NULL: not a cluster file */
+    bool handed;      /* from the master: files and users were looked at already */
     struct config_errors *errors; /* borrowed */
 };
 
@@ -31,6 +35,16 @@ void config_complain_line(const struct config_context *context, unsigned line, c
     __attribute__((format(printf, 3, 4)));
 void config_warn_line(const struct config_context *context, unsigned line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* What loading consists of, for config.c and config_cluster.c. */
+
+/* The whole file; NULL after complaining. To free(). */
+char *config_read_file(const struct config_context *context, size_t *ret_size);
+/* The JSON document, or NULL after complaining. */
+json_t *config_decode(const struct config_context *context, const char *text, size_t size);
+/* Parses and checks a node's document. `cluster`: taken over by the configuration; NULL: a node alone. */
+enum status config_build(const struct config_context *context, const json_t *root,
+    struct config_cluster *cluster, struct config **ret_config) CHECK_RESULT;
 
 /* Errors proper, without the warnings. */
 size_t config_errors_failures(const struct config_errors *errors);

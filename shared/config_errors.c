@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Takes `text`. A few hundred bytes at start-up: without memory for them nothing else would run either. */
 static void errors_add(struct config_errors *errors, bool warning, char *text)
@@ -19,6 +20,33 @@ static void errors_add(struct config_errors *errors, bool warning, char *text)
     grown[errors->count++] = (struct config_error){.warning = warning, .text = text};
     if (warning)
         errors->warnings++;
+}
+
+static unsigned line_of(const struct config_context *context, const char *path)
+{
+    if (context->text == NULL || *path == '\0')
+        return 0;
+    return config_line_of(context->text, context->size, path);
+}
+
+/* Where a key of a node stands in a cluster file: with the node, or with what is said for all. */
+static const char *full_path(
+    const struct config_context *context, const char *path, char to[CONFIG_PATH_TEXT_MAX])
+{
+    if (context->node == NULL || *path == '\0')
+        return path;
+    snprintf(to, CONFIG_PATH_TEXT_MAX, "defaults.%s", path);
+    if (line_of(context, to) != 0) {
+        char own[CONFIG_PATH_TEXT_MAX];
+        snprintf(own, sizeof own, "%s.%s", context->node, path);
+        if (line_of(context, own) != 0)
+            memcpy(to, own, sizeof own);
+        return to;
+    }
+    if (strncmp(path, "bus.", 4) == 0 && line_of(context, path) != 0)
+        return path;
+    snprintf(to, CONFIG_PATH_TEXT_MAX, "%s.%s", context->node, path);
+    return to;
 }
 
 /* FILE:LINE: PATH: text, leaving out what is not known. */
@@ -39,18 +67,22 @@ static void complain(const struct config_context *context, bool warning, unsigne
     errors_add(context->errors, warning, text);
 }
 
-static unsigned line_of(const struct config_context *context, const char *path)
+static void complain_at(const struct config_context *context, bool warning, const char *path,
+    const char *format, va_list arguments)
 {
-    if (context->text == NULL || *path == '\0')
-        return 0;
-    return config_line_of(context->text, context->size, path);
+    char full[CONFIG_PATH_TEXT_MAX];
+    path = full_path(context, path, full);
+    unsigned line = line_of(context, path);
+    if (line == 0 && context->node != NULL)
+        line = line_of(context, context->node);
+    complain(context, warning, line, path, format, arguments);
 }
 
 void config_complain(const struct config_context *context, const char *path, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
-    complain(context, false, line_of(context, path), path, format, arguments);
+    complain_at(context, false, path, format, arguments);
     va_end(arguments);
 }
 
@@ -58,7 +90,7 @@ void config_warn(const struct config_context *context, const char *path, const c
 {
     va_list arguments;
     va_start(arguments, format);
-    complain(context, true, line_of(context, path), path, format, arguments);
+    complain_at(context, true, path, format, arguments);
     va_end(arguments);
 }
 

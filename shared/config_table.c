@@ -291,6 +291,18 @@ const struct config_row config_table[] = {
     {"bus.shared_copies", CONFIG_TYPE_SIZE, FIELD(bus.shared_copies), "\"4MiB\"", 64 * KIB, 1024 * MIB, NULL,
      "QoS 1 and 2 messages that a worker keeps for another one whose members of shared groups have not acknowledged "
      "them, so that they reach other members if that worker crashes. At the bound others are picked."},
+    {"bus.node_window", CONFIG_TYPE_SIZE, FIELD(bus.node_window), "\"4MiB\"", 256 * KIB, 256 * MIB, NULL,
+     "In a cluster: what may be under way to each other node, beside the windows of the workers. A power of two."},
+    {"bus.keyfile", CONFIG_TYPE_FILE, FIELD(bus.keyfile), NULL, 0, 0, NULL,
+     "In a cluster, where it must be given: the private key of this node, PEM."},
+    {"bus.certfile", CONFIG_TYPE_FILE, FIELD(bus.certfile), NULL, 0, 0, NULL,
+     "In a cluster, where it must be given: the certificate of this node, PEM, with its chain. It names the node: as a "
+     "DNS name in subjectAltName, or without one as the subject's common name."},
+    {"bus.cacertfile", CONFIG_TYPE_FILE, FIELD(bus.cacertfile), NULL, 0, 0, NULL,
+     "In a cluster, where it must be given: the CA certificates, PEM, that sign the nodes' certificates, and best "
+     "nothing else."},
+    {"bus.password_file", CONFIG_TYPE_FILE, FIELD(bus.password_file), NULL, 0, 0, NULL,
+     "File whose first line is the password of an encrypted bus.keyfile."},
     {"session.claim_timeout", CONFIG_TYPE_MS, FIELD(session.claim_timeout_ms), "\"1s\"", 50, 60000, NULL,
      "How long a CONNECT waits for another process that may hold the session and does not answer."},
     {"auth.allow_anonymous", CONFIG_TYPE_CHOICE, FIELD(auth.allow_anonymous), "\"auto\"", 0, 0, anonymous_words,

@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -109,4 +110,64 @@ enum status tls_peer_identity(const X509 *certificate, enum tls_identity what, c
         break;
     }
     return STATUS_NOT_FOUND;
+}
+
+/* Calls for each DNS name until one is liked; false if there is no DNS name at all. */
+static bool each_dns_name(const X509 *certificate, bool (*like)(void *context, const ASN1_STRING *name),
+    void *context, bool *ret_liked)
+{
+    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    bool any = false;
+    *ret_liked = false;
+    for (int i = 0; i < sk_GENERAL_NAME_num(names) && !*ret_liked; i++) {
+        int type;
+        const ASN1_STRING *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &type);
+        if (type != GEN_DNS)
+            continue;
+        any = true;
+        *ret_liked = like(context, value);
+    }
+    GENERAL_NAMES_free(names);
+    ERR_clear_error();
+    return any;
+}
+
+static bool is_name(void *context, const ASN1_STRING *name)
+{
+    const char *node = context;
+    size_t size = strlen(node);
+    return (size_t)ASN1_STRING_length(name) == size && memcmp(ASN1_STRING_get0_data(name), node, size) == 0;
+}
+
+bool tls_peer_is_node(const X509 *certificate, const char *node)
+{
+    bool liked;
+    char name[TLS_IDENTITY_SIZE];
+    if (each_dns_name(certificate, is_name, (void *)(uintptr_t)node, &liked))
+        return liked;
+    return tls_peer_identity(certificate, TLS_IDENTITY_CN, name, sizeof name) == STATUS_OK &&
+           strcmp(name, node) == 0;
+}
+
+static bool add_name(void *context, const ASN1_STRING *name)
+{
+    char *to = context;
+    size_t used = strlen(to);
+    snprintf(to + used, TLS_NODE_NAMES_SIZE - used, "%sDNS:%.*s", used > 0 ? ", " : "",
+        ASN1_STRING_length(name), (const char *)ASN1_STRING_get0_data(name));
+    return false;
+}
+
+const char *tls_peer_node_names(const X509 *certificate, char to[TLS_NODE_NAMES_SIZE])
+{
+    bool liked;
+    char name[TLS_IDENTITY_SIZE];
+    to[0] = '\0';
+    if (each_dns_name(certificate, add_name, to, &liked))
+        return to;
+    if (tls_peer_identity(certificate, TLS_IDENTITY_CN, name, sizeof name) == STATUS_OK)
+        snprintf(to, TLS_NODE_NAMES_SIZE, "CN %.150s", name);
+    else
+        snprintf(to, TLS_NODE_NAMES_SIZE, "no node");
+    return to;
 }

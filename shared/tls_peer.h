@@ -7,6 +7,7 @@
 #include "shared/status.h"
 
 #include <openssl/types.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 enum tls_identity {
@@ -25,5 +26,15 @@ enum tls_identity {
  */
 enum status tls_peer_identity(
     const X509 *certificate, enum tls_identity what, char *to, size_t size) CHECK_RESULT;
+
+/*
+ * Does the certificate name this node of a cluster? One of its DNS names (subjectAltName) must be exactly the
+ * name, or, if it has none, its common name. No wildcards.
+ */
+bool tls_peer_is_node(const X509 *certificate, const char *node);
+
+/* The names that count for it, for messages: "DNS:n1, DNS:n2", "CN n1", "no node". Cut to the size. */
+#define TLS_NODE_NAMES_SIZE 200
+const char *tls_peer_node_names(const X509 *certificate, char to[TLS_NODE_NAMES_SIZE]);
 
 #endif
