@@ -26,6 +26,14 @@ enum start_descriptor {
     START_FD_COUNT,
 };
 
+/* CONTROL_GENERATION: as those of CONTROL_START */
+enum generation_descriptor {
+    GENERATION_FD_CONFIG,
+    GENERATION_FD_SECRETS,
+    GENERATION_FD_ACCESS,
+    GENERATION_FD_COUNT,
+};
+
 /* CONTROL_LANE, one message per peer */
 enum lane_descriptor {
     LANE_FD_OUT_RING,   /* written by this child */

@@ -6,10 +6,11 @@
 
 #include <assert.h>
 #include <stddef.h>
+#include <string.h>
 
 #define HEADER_SIZE 4 /* version, type, size of the body (16 bits) */
 
-enum field_kind { FIELD_END, FIELD_U16, FIELD_U32, FIELD_U64, FIELD_KEY };
+enum field_kind { FIELD_END, FIELD_U16, FIELD_U32, FIELD_U64, FIELD_KEY, FIELD_TEXT };
 
 struct field {
     enum field_kind kind;
@@ -32,16 +33,20 @@ struct field {
     {                                                                                                        \
         FIELD_KEY, offsetof(struct control_message, name)                                                    \
     }
+#define TEXT(name)                                                                                           \
+    {                                                                                                        \
+        FIELD_TEXT, offsetof(struct control_message, name)                                                   \
+    }
 
 static const struct message_shape {
     const char *name;
     unsigned descriptors_min;
     unsigned descriptors_max;
-    struct field fields[10];
+    struct field fields[11];
 } shapes[CONTROL_TYPES] = {
     [CONTROL_START] = {"START", START_FD_COUNT, START_FD_COUNT,
         {U16(role), U16(slot), U16(workers), U16(listeners), U16(drop), U32(uid), U32(gid), U64(incarnation),
-            KEY(node_key)}},
+            U64(number), KEY(node_key)}},
     [CONTROL_OWN_SLOT] = {"OWN_SLOT", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot)}},
     [CONTROL_LANE] = {"LANE", LANE_FD_COUNT, LANE_FD_COUNT, {U16(slot)}},
     [CONTROL_BEGIN] = {"BEGIN", 0, 0, {{FIELD_END, 0}}},
@@ -51,15 +56,23 @@ static const struct message_shape {
     [CONTROL_UNADOPT] = {"UNADOPT", 0, 0, {U16(slot)}},
     [CONTROL_PING] = {"PING", 0, 0, {U64(number)}},
     [CONTROL_STOP] = {"STOP", 0, 0, {{FIELD_END, 0}}},
+    [CONTROL_GENERATION] = {"GENERATION", GENERATION_FD_COUNT, GENERATION_FD_COUNT, {U64(number)}},
     [CONTROL_READY] = {"READY", 0, 0, {{FIELD_END, 0}}},
     [CONTROL_PONG] = {"PONG", 0, 0, {U64(number)}},
     [CONTROL_UNADOPTED] = {"UNADOPTED", 0, 0, {U16(slot)}},
+    [CONTROL_SWITCHED] = {"SWITCHED", 0, 0, {U64(number)}},
+    [CONTROL_REFUSED] = {"REFUSED", 0, 0, {U64(number), TEXT(text)}},
 };
 
+/* The least that it takes: a text is its length, then its bytes. */
 static size_t field_size(enum field_kind kind)
 {
-    static const size_t sizes[] = {
-        [FIELD_END] = 0, [FIELD_U16] = 2, [FIELD_U32] = 4, [FIELD_U64] = 8, [FIELD_KEY] = 32};
+    static const size_t sizes[] = {[FIELD_END] = 0,
+        [FIELD_U16] = 2,
+        [FIELD_U32] = 4,
+        [FIELD_U64] = 8,
+        [FIELD_KEY] = 32,
+        [FIELD_TEXT] = 2};
     return sizes[kind];
 }
 
@@ -74,9 +87,11 @@ const char *control_type_name(enum control_type type)
     return shape == NULL ? "unknown" : shape->name;
 }
 
-static void put_field(const struct control_message *message, const struct field *field, uint8_t *to)
+/* Returns the bytes used. */
+static size_t put_field(const struct control_message *message, const struct field *field, uint8_t *to)
 {
     const char *from = (const char *)message + field->offset;
+    size_t length;
     switch (field->kind) {
     case FIELD_U16:
         put_u16_le(to, *(const uint16_t *)(const void *)from);
@@ -90,14 +105,25 @@ static void put_field(const struct control_message *message, const struct field 
     case FIELD_KEY:
         memcpy(to, from, field_size(FIELD_KEY));
         break;
+    case FIELD_TEXT:
+        length = strnlen(from, CONTROL_TEXT_MAX - 1);
+        put_u16_le(to, (uint16_t)length);
+        memcpy(to + 2, from, length);
+        return 2 + length;
     case FIELD_END:
         break;
     }
+    return field_size(field->kind);
 }
 
-static void get_field(struct control_message *message, const struct field *field, const uint8_t *from)
+/* Takes it off the front; false if it is not all there. */
+static bool get_field(struct control_message *message, const struct field *field, struct bytes *rest)
 {
     char *to = (char *)message + field->offset;
+    const uint8_t *from = rest->data;
+    size_t size = field_size(field->kind);
+    if (rest->size < size)
+        return false;
     switch (field->kind) {
     case FIELD_U16:
         *(uint16_t *)(void *)to = get_u16_le(from);
@@ -111,9 +137,17 @@ static void get_field(struct control_message *message, const struct field *field
     case FIELD_KEY:
         memcpy(to, from, field_size(FIELD_KEY));
         break;
+    case FIELD_TEXT:
+        size += get_u16_le(from);
+        if (rest->size < size || size - 2 >= CONTROL_TEXT_MAX || memchr(from + 2, '\0', size - 2) != NULL)
+            return false;
+        memcpy(to, from + 2, size - 2); /* the rest of the message is zero */
+        break;
     case FIELD_END:
         break;
     }
+    *rest = bytes_of(from + size, rest->size - size);
+    return true;
 }
 
 size_t control_encode(const struct control_message *message, uint8_t to[CONTROL_SIZE_MAX])
@@ -125,9 +159,9 @@ size_t control_encode(const struct control_message *message, uint8_t to[CONTROL_
     size_t size = HEADER_SIZE;
     for (const struct field *field = shape->fields; field->kind != FIELD_END; field++) {
         assert(size + field_size(field->kind) <= CONTROL_SIZE_MAX);
-        put_field(message, field, to + size);
-        size += field_size(field->kind);
+        size += put_field(message, field, to + size);
     }
+    assert(size <= CONTROL_SIZE_MAX);
     to[0] = CONTROL_VERSION;
     to[1] = (uint8_t)message->type;
     put_u16_le(to + 2, (uint16_t)(size - HEADER_SIZE));
@@ -146,14 +180,12 @@ enum status control_decode(struct bytes bytes, const int *descriptors, unsigned 
         return STATUS_PROTOCOL;
     struct control_message message = {
         .type = (enum control_type)bytes.data[1], .descriptor_count = descriptor_count};
-    size_t at = HEADER_SIZE;
+    struct bytes rest = bytes_of(bytes.data + HEADER_SIZE, bytes.size - HEADER_SIZE);
     for (const struct field *field = shape->fields; field->kind != FIELD_END; field++) {
-        if (bytes.size - at < field_size(field->kind))
+        if (!get_field(&message, field, &rest))
             return STATUS_PROTOCOL;
-        get_field(&message, field, bytes.data + at);
-        at += field_size(field->kind);
     }
-    if (at != bytes.size)
+    if (rest.size > 0)
         return STATUS_PROTOCOL;
     if (descriptor_count > 0)
         memcpy(message.descriptors, descriptors, descriptor_count * sizeof *descriptors);

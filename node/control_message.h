@@ -12,12 +12,14 @@
 #include "shared/status.h"
 
 #define CONTROL_VERSION         1
-#define CONTROL_SIZE_MAX        128 /* bytes of one encoded message */
+#define CONTROL_TEXT_MAX        400 /* bytes of a text in a message, its end included */
+#define CONTROL_SIZE_MAX        512 /* bytes of one encoded message */
 #define CONTROL_DESCRIPTORS_MAX (SLOT_FD_FIRST_SOCKET + CONFIG_LISTENERS_MAX)
 
 enum control_type {
     /* master → child: the start-up, in this order */
-    CONTROL_START = 1,    /* role, slot, workers, listeners, drop, uid, gid, incarnation, node_key */
+    CONTROL_START = 1,    /* role, slot, workers, listeners, drop, uid, gid, incarnation, number:
+                             generation, node_key */
     CONTROL_OWN_SLOT = 2, /* slot */
     CONTROL_LANE = 3,     /* slot: the peer */
     CONTROL_BEGIN = 4,    /* the last one: nothing; CONTROL_PEER_STARTED may stand before it */
@@ -28,11 +30,14 @@ enum control_type {
     CONTROL_UNADOPT = 13,      /* slot; wants CONTROL_UNADOPTED */
     CONTROL_PING = 14,         /* number; wants CONTROL_PONG */
     CONTROL_STOP = 15,         /* say goodbye and exit */
+    CONTROL_GENERATION = 16,   /* number; switch to this one; wants CONTROL_SWITCHED or CONTROL_REFUSED */
     /* child → master */
     CONTROL_READY = 30,     /* serves */
     CONTROL_PONG = 31,      /* number of the ping */
     CONTROL_UNADOPTED = 32, /* slot */
-    CONTROL_TYPES = 33,
+    CONTROL_SWITCHED = 33,  /* number: serves with this generation now */
+    CONTROL_REFUSED = 34,   /* number, text: stays with the generation that it had */
+    CONTROL_TYPES = 35,
 };
 
 struct control_message {
@@ -47,6 +52,7 @@ struct control_message {
     uint64_t incarnation;
     uint64_t number;
     uint8_t node_key[32];
+    char text[CONTROL_TEXT_MAX]; /* terminated; cut when sent, if need be */
     unsigned descriptor_count;
     int descriptors[CONTROL_DESCRIPTORS_MAX]; /* borrowed when sent, owned by whoever received them */
 };

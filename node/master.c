@@ -4,9 +4,7 @@
  */
 #include "node/master.h"
 
-#include "node/access_files.h"
 #include "node/master_private.h"
-#include "node/tls_material.h"
 #include "shared/clock.h"
 
 #include <errno.h>
@@ -22,41 +20,6 @@
 /* ---- configuration ---------------------------------------------------------------------------------------
  */
 
-/* Everything that the files say; owned. */
-struct loaded {
-    struct config *config;
-    struct tls_material *material;
-    uint8_t *access;
-    size_t access_size;
-};
-
-/* What the workers get as sealed memfds need not lie here, too. */
-static void forget_secrets(struct loaded *loaded)
-{
-    tls_material_free(&loaded->material);
-    access_files_wipe(&loaded->access, loaded->access_size);
-}
-
-/* Reads and checks everything; what is to be said about it goes into `errors`, also on success. */
-static enum status load(
-    const struct config_source *source, struct loaded *ret_loaded, struct config_errors *errors)
-{
-    struct loaded loaded = {0};
-    enum status status = config_load_source(source, &loaded.config, errors);
-    if (status != STATUS_OK)
-        return status;
-    status = tls_material_load(loaded.config, &loaded.material, errors);
-    enum status other = access_files_load(loaded.config, &loaded.access, &loaded.access_size, errors);
-    status = status == STATUS_OK ? other : status;
-    if (status != STATUS_OK) {
-        forget_secrets(&loaded);
-        config_free(&loaded.config);
-        return status;
-    }
-    *ret_loaded = loaded;
-    return STATUS_OK;
-}
-
 static void print_errors(const char *file, enum status status, const struct config_errors *errors)
 {
     config_errors_print(errors, stderr);
@@ -66,17 +29,17 @@ static void print_errors(const char *file, enum status status, const struct conf
 
 int master_check(const struct config_source *source)
 {
-    struct loaded loaded;
+    struct generation *generation = NULL;
     struct config_errors errors = {0};
-    enum status status = load(source, &loaded, &errors);
+    enum status status = generation_load(source, NULL, &errors, &generation);
     print_errors(source->file, status, &errors);
     config_errors_done(&errors);
     if (status != STATUS_OK)
         return MASTER_EXIT_CONFIG;
-    printf("%s: good: node %s, %u workers, %zu listeners\n", source->file, loaded.config->node.name,
-        (unsigned)loaded.config->node.workers, loaded.config->listener_count);
-    forget_secrets(&loaded);
-    config_free(&loaded.config);
+    const struct config *config = generation->config;
+    printf("%s: good: node %s, %u workers, %zu listeners\n", source->file, config->node.name,
+        (unsigned)config->node.workers, config->listener_count);
+    generation_free(&generation);
     return MASTER_EXIT_OK;
 }
 
@@ -187,13 +150,14 @@ static enum status open_loop(struct master *master)
     event_config_free(settings);
     if (master->base == NULL)
         return STATUS_SYSTEM;
-    return master_log_open(master->base, master->config->log.level, master->config->log.format, &master->log);
+    const struct config_log *log = &master->running->config->log;
+    return master_log_open(master->base, log->level, log->format, &master->log);
 }
 
 static enum status open_children(struct master *master)
 {
     struct master_children settings = {.base = master->base,
-        .config = master->config,
+        .generation = master->running,
         .folders = &master->folders,
         .memory = &master->memory,
         .listeners = &master->listeners,
@@ -220,20 +184,19 @@ static void log_failed(const char *what, enum status status)
 }
 
 /* Everything up to the first child. What failed is logged. */
-static enum status open_node(struct master *master, const struct loaded *loaded)
+static enum status open_node(struct master *master)
 {
+    const struct config *config = master->running->config;
     const char *what = NULL;
-    enum status status = master_folders_open(master->config, &master->folders);
+    enum status status = master_folders_open(config, &master->folders);
     if (status != STATUS_OK)
         return status;
-    status = master_memory_open(master->config, loaded->material,
-        bytes_of(loaded->access, loaded->access_size), &master->memory, &what);
+    status = master_memory_open(config, &master->memory, &what);
     if (status != STATUS_OK) {
         log_failed(what, status);
         return status;
     }
-    status =
-        master_listeners_open(master->config, master->folders.uid, master->folders.gid, &master->listeners);
+    status = master_listeners_open(config, master->folders.uid, master->folders.gid, &master->listeners);
     if (status != STATUS_OK)
         return status;
     what = "the table of workers";
@@ -267,7 +230,7 @@ static void describe_access(
 
 static void log_start(const struct master *master)
 {
-    const struct config *config = master->config;
+    const struct config *config = master->running->config;
     log_notice("shoald " SHOAL_VERSION ", node %s, %u workers, configuration %s", config->node.name,
         (unsigned)config->node.workers, config->file);
     for (unsigned i = 0; i < master->listeners.count; i++) {
@@ -301,19 +264,18 @@ static void close_node(struct master *master)
     master_log_close(&master->log);
     if (master->base != NULL)
         event_base_free(master->base);
-    config_free(&master->config);
+    generation_free(&master->running);
     libevent_global_shutdown();
 }
 
 /* From the first open to the last close, with a configuration that holds. */
-static int run_node(struct master *master, struct loaded *loaded, const struct config_errors *warnings)
+static int run_node(struct master *master, const struct config_errors *warnings)
 {
     enum status status = open_loop(master);
     for (size_t i = 0; i < warnings->count; i++)
         log_warning("%s", warnings->entries[i].text);
     if (status == STATUS_OK)
-        status = open_node(master, loaded);
-    forget_secrets(loaded); /* from here on they lie in the sealed memfds alone */
+        status = open_node(master);
     int code = MASTER_EXIT_START;
     if (status == STATUS_OK) {
         log_start(master);
@@ -331,16 +293,14 @@ static int run_node(struct master *master, struct loaded *loaded, const struct c
 int master_main(const struct config_source *source)
 {
     struct master master = {.folders = {.run_dir = -1, .data_dir = -1, .lock = -1, .state = -1},
-        .memory = {.config = -1, .secrets = -1, .access = -1, .counters = -1},
+        .memory = {.counters = -1},
         .started_us = clock_monotonic_us()};
-    struct loaded loaded;
     struct config_errors errors = {0};
     set_up_process();
-    enum status status = load(source, &loaded, &errors);
+    enum status status = generation_load(source, NULL, &errors, &master.running);
     int code = MASTER_EXIT_CONFIG;
     if (status == STATUS_OK) {
-        master.config = loaded.config;
-        code = run_node(&master, &loaded, &errors);
+        code = run_node(&master, &errors);
     } else {
         print_errors(source->file, status, &errors);
     }

@@ -484,7 +484,7 @@ enum status master_children_open(
     if (all == NULL)
         return STATUS_NO_MEMORY;
     *all = *settings;
-    all->count = settings->config->node.workers;
+    all->count = settings->generation->config->node.workers;
     enum status status = init_table(all);
     if (status != STATUS_OK)
         master_children_close(&all);

@@ -14,6 +14,7 @@
 
 #include "node/control_channel.h"
 #include "node/master_folders.h"
+#include "node/master_generation.h"
 #include "node/master_listeners.h"
 #include "node/master_log.h"
 #include "node/master_memory.h"
@@ -59,8 +60,8 @@ struct master_child {
 };
 
 struct master_children {
-    struct event_base *base; /* borrowed, as all up to counters */
-    const struct config *config;
+    struct event_base *base;             /* borrowed, as all up to counters */
+    const struct generation *generation; /* what a child is started with */
     struct master_folders *folders;
     const struct master_memory *memory;
     const struct master_listeners *listeners;

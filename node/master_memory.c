@@ -1,11 +1,10 @@
 /*
- * Makes the memfds that outlive workers. What only the master may write is sealed against writing before any
- * child sees it; the rest is sealed against resizing, so that no child can make another's mapping fault.
+ * Makes the memfds that outlive workers, sealed against resizing, so that no child can make another's mapping
+ * fault.
  */
 #include "node/master_memory.h"
 
 #include "node/descriptor.h"
-#include "node/tls_material.h"
 #include "shared/bus_window.h"
 
 #include <errno.h>
@@ -16,72 +15,6 @@
 #include <unistd.h>
 
 #define SEALS_SIZE (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-
-/* ---- read-only blocks -----------------------------------------------------------------------------------
- */
-
-static enum status write_whole(int fd, const uint8_t *from, size_t size)
-{
-    while (size > 0) {
-        ssize_t written = write(fd, from, size);
-        if (written < 0 && errno == EINTR)
-            continue;
-        if (written < 0)
-            return STATUS_SYSTEM;
-        from += written;
-        size -= (size_t)written;
-    }
-    return STATUS_OK;
-}
-
-static enum status make_block(const char *name, struct bytes content, int *ret_fd)
-{
-    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0)
-        return STATUS_SYSTEM;
-    enum status status = write_whole(fd, content.data, content.size);
-    if (status == STATUS_OK && fcntl(fd, F_ADD_SEALS, SEALS_SIZE | F_SEAL_WRITE) != 0)
-        status = STATUS_SYSTEM;
-    if (status != STATUS_OK) {
-        close(fd);
-        return status;
-    }
-    *ret_fd = fd;
-    return STATUS_OK;
-}
-
-/* Passwords of keys are for the master alone: the text is made from a copy of the listeners without them. */
-static enum status make_config(const struct config *config, int *ret_fd)
-{
-    struct config handed = *config;
-    handed.listeners = calloc(config->listener_count + 1, sizeof *handed.listeners);
-    if (handed.listeners == NULL)
-        return STATUS_NO_MEMORY;
-    for (size_t i = 0; i < config->listener_count; i++) {
-        handed.listeners[i] = config->listeners[i];
-        handed.listeners[i].tls.password = NULL;
-        handed.listeners[i].tls.password_file = NULL;
-    }
-    handed.bus.password_file = NULL;
-    char *text = config_to_json(&handed);
-    free(handed.listeners);
-    if (text == NULL)
-        return STATUS_NO_MEMORY;
-    enum status status = make_block("shoal-config", bytes_of_text(text), ret_fd);
-    free(text);
-    return status;
-}
-
-static enum status make_secrets(const struct tls_material *material, int *ret_fd)
-{
-    uint8_t *block = NULL;
-    size_t size = 0;
-    enum status status = tls_material_serialize(material, &block, &size);
-    if (status == STATUS_OK)
-        status = make_block("shoal-secrets", bytes_of(block, size), ret_fd);
-    tls_material_wipe(&block, size);
-    return status;
-}
 
 /* ---- lanes and will tables ------------------------------------------------------------------------------
  */
@@ -185,25 +118,12 @@ struct counters *master_memory_own_counters(const struct master_memory *memory)
     return counters_page(memory->counters_base, memory->workers);
 }
 
-enum status master_memory_open(const struct config *config, const struct tls_material *material,
-    struct bytes access, struct master_memory *ret_memory, const char **ret_what)
+enum status master_memory_open(
+    const struct config *config, struct master_memory *ret_memory, const char **ret_what)
 {
-    struct master_memory memory = {
-        .workers = config->node.workers, .config = -1, .secrets = -1, .access = -1, .counters = -1};
-    const char *what = "the configuration for the workers";
-    enum status status = make_config(config, &memory.config);
-    if (status == STATUS_OK) {
-        what = "the key material for the workers";
-        status = make_secrets(material, &memory.secrets);
-    }
-    if (status == STATUS_OK) {
-        what = "the access files for the workers";
-        status = make_block("shoal-access", access, &memory.access);
-    }
-    if (status == STATUS_OK) {
-        what = "the counter pages";
-        status = make_counters(&memory);
-    }
+    struct master_memory memory = {.workers = config->node.workers, .counters = -1};
+    const char *what = "the counter pages";
+    enum status status = make_counters(&memory);
     if (status == STATUS_OK) {
         what = "the bus lanes";
         status = make_lanes(config, &memory);
@@ -225,9 +145,6 @@ enum status master_memory_open(const struct config *config, const struct tls_mat
 
 void master_memory_close(struct master_memory *memory)
 {
-    descriptor_close(&memory->config);
-    descriptor_close(&memory->secrets);
-    descriptor_close(&memory->access);
     if (memory->counters_base != NULL)
         munmap(memory->counters_base, (size_t)(memory->workers + 1) * COUNTERS_PAGE_SIZE);
     memory->counters_base = NULL;

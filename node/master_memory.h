@@ -1,6 +1,6 @@
 /*
- * The memory that outlives workers, as sealed memfds made once by the master: configuration, key material,
- * access files, counters, a lane per ordered pair of slots, a will table per slot. Master only.
+ * The memory that outlives workers, as sealed memfds made once by the master: counters, a lane per ordered
+ * pair of slots, a will table per slot. Master only.
  */
 #ifndef NODE_MASTER_MEMORY_H
 #define NODE_MASTER_MEMORY_H
@@ -8,8 +8,6 @@
 #include "node/child_descriptors.h"
 #include "node/control_message.h"
 #include "shared/counters.h"
-
-struct tls_material;
 
 /* All lanes of a node together take no more than this, as long as a lane keeps MASTER_LANE_MIN. */
 #define MASTER_LANES_TOTAL ((size_t)512 << 20)
@@ -21,9 +19,6 @@ struct master_lane {
 
 struct master_memory {
     unsigned workers;
-    int config;
-    int secrets;
-    int access; /* what access_files_load() made */
     int counters;
     void *counters_base;       /* workers + 1 pages, the last is the master's */
     struct master_lane *lanes; /* [from * workers + to] */
@@ -31,8 +26,8 @@ struct master_memory {
 };
 
 /* STATUS_SYSTEM: errno says why, `*ret_what` what was being made. */
-enum status master_memory_open(const struct config *config, const struct tls_material *material,
-    struct bytes access, struct master_memory *ret_memory, const char **ret_what) CHECK_RESULT;
+enum status master_memory_open(
+    const struct config *config, struct master_memory *ret_memory, const char **ret_what) CHECK_RESULT;
 void master_memory_close(struct master_memory *memory);
 
 /* The descriptors of the lanes between `slot` and `peer`, as `slot` needs them (CONTROL_LANE). */

@@ -4,13 +4,14 @@
 
 #include "node/master_children.h"
 #include "node/master_control.h"
+#include "node/master_generation.h"
 
 #include <jansson.h>
 
 #define MASTER_SIGNALS 4
 
 struct master {
-    struct config *config; /* owned, as all below */
+    struct generation *running; /* owned, as all below */
     struct event_base *base;
     struct master_log *log;
     struct master_folders folders;

@@ -71,13 +71,14 @@ static void send_start(struct master_child *child)
         .uid = all->folders->uid,
         .gid = all->folders->gid,
         .incarnation = child->incarnation,
+        .number = all->generation->number,
         .descriptor_count = START_FD_COUNT};
     memcpy(message.node_key, all->node_key, sizeof message.node_key);
     message.descriptors[START_FD_RUN_DIR] = all->folders->run_dir;
     message.descriptors[START_FD_LOCK] = all->folders->lock;
-    message.descriptors[START_FD_CONFIG] = all->memory->config;
-    message.descriptors[START_FD_SECRETS] = all->memory->secrets;
-    message.descriptors[START_FD_ACCESS] = all->memory->access;
+    message.descriptors[START_FD_CONFIG] = all->generation->config_fd;
+    message.descriptors[START_FD_SECRETS] = all->generation->secrets_fd;
+    message.descriptors[START_FD_ACCESS] = all->generation->access_fd;
     message.descriptors[START_FD_COUNTERS] = all->memory->counters;
     master_child_send(child, &message);
 }

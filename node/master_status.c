@@ -70,7 +70,7 @@ static json_t *listeners_array(const struct master *master)
 {
     json_t *array = json_array();
     for (unsigned i = 0; i < master->listeners.count; i++) {
-        const struct config_listener *listener = &master->config->listeners[i];
+        const struct config_listener *listener = &master->running->config->listeners[i];
         char address[MASTER_ADDRESS_SIZE];
         master_listeners_address(&master->listeners, i, address);
         json_t *object = json_object();
@@ -81,8 +81,8 @@ static json_t *listeners_array(const struct master *master)
             number(counters_listener_sum(master->memory.counters_base, master->children->count, i)));
         json_object_set_new(object, "max_connections", number(listener->max_connections));
         json_object_set_new(object, "tls", json_boolean(config_listener_has_tls(listener)));
-        json_object_set_new(
-            object, "anonymous", json_boolean(config_listener_allows_anonymous(master->config, listener)));
+        json_object_set_new(object, "anonymous",
+            json_boolean(config_listener_allows_anonymous(master->running->config, listener)));
         json_array_append_new(array, object);
     }
     return array;
@@ -121,8 +121,8 @@ json_t *master_status(const struct master *master)
     json_t *status = json_object();
     json_object_set_new(status, "ok", json_true());
     json_object_set_new(status, "version", json_string(SHOAL_VERSION));
-    json_object_set_new(status, "node", json_string(master->config->node.name));
-    json_object_set_new(status, "config", json_string(master->config->file));
+    json_object_set_new(status, "node", json_string(master->running->config->node.name));
+    json_object_set_new(status, "config", json_string(master->running->config->file));
     json_object_set_new(status, "processes", processes_array(master));
     json_object_set_new(status, "listeners", listeners_array(master));
     json_object_set_new(status, "counters", counters_object(&sum));

@@ -48,21 +48,21 @@ void tls_material_free(struct tls_material **material)
 }
 
 static enum status load_listener(struct tls_material *material, const struct config_context *context,
-    const struct config_listener *listener)
+    const struct config_listener *listener, const struct tls_known_files *known)
 {
     struct material_listener *entry = &material->listeners[material->count];
     entry->name = strdup(listener->key);
     if (!entry->name)
         return STATUS_NO_MEMORY;
-    enum status status = tls_files_read(
-        context, listener, bytes_of(material->ticket_keys, sizeof material->ticket_keys), &entry->files);
+    enum status status = tls_files_read(context, listener, known,
+        bytes_of(material->ticket_keys, sizeof material->ticket_keys), &entry->files);
     material->count++;
     return status;
 }
 
 /* The link's, read as those of a listener that serves and demands certificates by TLS 1.3 alone. */
-static enum status load_link(
-    struct tls_material *material, const struct config_context *context, const struct config *config)
+static enum status load_link(struct tls_material *material, const struct config_context *context,
+    const struct config *config, const struct tls_known_files *known)
 {
     const struct config_bus *bus = &config->bus;
     if (config->cluster.count == 0)
@@ -80,7 +80,7 @@ static enum status load_link(
             .fail_if_no_peer_cert = true,
             .versions = CONFIG_TLS_1_3,
             .depth = 10}};
-    enum status status = tls_files_read(context, &as_listener,
+    enum status status = tls_files_read(context, &as_listener, known,
         bytes_of(material->ticket_keys, sizeof material->ticket_keys), &material->link.files);
     if (status != STATUS_OK)
         return status;
@@ -88,15 +88,18 @@ static enum status load_link(
         context, &as_listener, &material->link.files, config->cluster.nodes[config->cluster.self].name);
 }
 
-enum status tls_material_load(
-    const struct config *config, struct tls_material **ret_material, struct config_errors *errors)
+enum status tls_material_load(const struct config *config, const struct tls_material_past *past,
+    struct tls_material **ret_material, struct config_errors *errors)
 {
     struct config_context context = {.file = config->file, .node = config->cluster.path, .errors = errors};
+    const struct tls_known_files *known = past != NULL ? &past->known : NULL;
     struct tls_material *material = calloc(1, sizeof *material);
     if (!material)
         return STATUS_NO_MEMORY;
     enum status status = STATUS_OK;
-    if (RAND_priv_bytes(material->ticket_keys, sizeof material->ticket_keys) != 1) {
+    if (past != NULL) {
+        memcpy(material->ticket_keys, past->ticket_keys, sizeof material->ticket_keys);
+    } else if (RAND_priv_bytes(material->ticket_keys, sizeof material->ticket_keys) != 1) {
         ERR_clear_error();
         status = STATUS_SYSTEM;
         goto failed;
@@ -104,10 +107,10 @@ enum status tls_material_load(
     for (size_t i = 0; i < config->listener_count; i++) {
         if (!config_listener_has_tls(&config->listeners[i]))
             continue;
-        enum status one = load_listener(material, &context, &config->listeners[i]);
+        enum status one = load_listener(material, &context, &config->listeners[i], known);
         status = status == STATUS_OK ? one : status; /* and on: all errors at once */
     }
-    enum status link = load_link(material, &context, config);
+    enum status link = load_link(material, &context, config, known);
     status = status == STATUS_OK ? link : status;
     if (status == STATUS_OK) {
         *ret_material = material;
@@ -121,6 +124,32 @@ failed:
 bool tls_material_any(const struct tls_material *material)
 {
     return material->count > 0;
+}
+
+const struct tls_files *tls_material_files(const struct tls_material *material, const char *listener)
+{
+    for (size_t i = 0; i < material->count; i++)
+        if (strcmp(material->listeners[i].name, listener) == 0)
+            return &material->listeners[i].files;
+    return NULL;
+}
+
+static void remember_file(struct tls_known_files *known, struct bytes content)
+{
+    if (content.size > 0 && tls_files_digest(content, known->digests[known->count]))
+        known->count++;
+}
+
+void tls_material_remember(const struct tls_material *material, struct tls_material_past *ret_past)
+{
+    memset(ret_past, 0, sizeof *ret_past);
+    memcpy(ret_past->ticket_keys, material->ticket_keys, sizeof ret_past->ticket_keys);
+    for (size_t i = 0; i < material->count; i++) {
+        remember_file(&ret_past->known, material->listeners[i].files.chain);
+        remember_file(&ret_past->known, material->listeners[i].files.authorities);
+    }
+    remember_file(&ret_past->known, material->link.files.chain);
+    remember_file(&ret_past->known, material->link.files.authorities);
 }
 
 static size_t field_size(struct bytes field)

@@ -7,6 +7,7 @@
 #ifndef NODE_TLS_MATERIAL_H
 #define NODE_TLS_MATERIAL_H
 
+#include "node/tls_material_read.h"
 #include "shared/bytes.h"
 #include "shared/config.h"
 #include "shared/status.h"
@@ -14,22 +15,34 @@
 
 struct tls_material;
 
+/* What a running configuration leaves to the next one: which files are not new, and the ticket keys. Wiped by
+ * whoever holds it. */
+struct tls_material_past {
+    struct tls_known_files known;
+    uint8_t ticket_keys[TLS_TICKET_KEYS_SIZE];
+};
+
 /*
- * Master: reads and checks the files of every ssl listener, and draws the ticket keys of the node. A file
- * that is wrong is an entry in `errors` (file, JSON path, plain words), all of them at once: does not parse,
- * key and certificate do not match, chain not linked, not yet valid or expired, CA file empty, listener
- * settings (ciphers) that OpenSSL refuses, a handshake in memory that fails in one of the versions.
- * Certificates that end within TLS_MATERIAL_WARN_DAYS are warnings. STATUS_INVALID: there was at least one
- * error; STATUS_SYSTEM: no random bytes, no memory.
+ * Master: reads and checks the files of every ssl listener, and takes over the ticket keys of `past`, or
+ * draws them (NULL). A file that is wrong is an entry in `errors` (file, JSON path, plain words), all of them
+ * at once: does not parse, key and certificate do not match, chain not linked, not yet valid or expired, CA
+ * file empty, listener settings (ciphers) that OpenSSL refuses, a handshake in memory that fails in one of
+ * the versions. Certificates that end within TLS_MATERIAL_WARN_DAYS are warnings, and so are those of files
+ * that `past` had already and that have expired meanwhile. STATUS_INVALID: there was at least one error;
+ * STATUS_SYSTEM: no random bytes, no memory.
  */
 #define TLS_MATERIAL_WARN_DAYS 14
-enum status tls_material_load(const struct config *config, struct tls_material **ret_material,
-    struct config_errors *errors) CHECK_RESULT;
+enum status tls_material_load(const struct config *config, const struct tls_material_past *past,
+    struct tls_material **ret_material, struct config_errors *errors) CHECK_RESULT;
+void tls_material_remember(const struct tls_material *material, struct tls_material_past *ret_past);
 /* Wipes and frees; accepts a pointer to NULL. */
 void tls_material_free(struct tls_material **material);
 
 /* True if there is any ssl listener: without one the block is there all the same, and small. */
 bool tls_material_any(const struct tls_material *material);
+
+/* The files of the ssl listener of this name; NULL: there is none. */
+const struct tls_files *tls_material_files(const struct tls_material *material, const char *listener);
 
 /* Master: everything as one block (see tls_material.c for the format), to give to tls_material_wipe(). */
 enum status tls_material_serialize(

@@ -28,6 +28,7 @@
 struct reading {
     const struct config_context *context;
     const struct config_listener *listener;
+    const struct tls_known_files *known; /* NULL: none */
     bool failed;
 };
 
@@ -79,6 +80,25 @@ void tls_files_done(struct tls_files *files)
     wipe(&files->key);
     wipe(&files->chain);
     wipe(&files->authorities);
+}
+
+bool tls_files_digest(struct bytes content, uint8_t ret_digest[TLS_DIGEST_SIZE])
+{
+    bool made = EVP_Digest(content.data, content.size, ret_digest, NULL, EVP_sha256(), NULL) == 1;
+    ERR_clear_error();
+    return made;
+}
+
+/* Is this file part of the running configuration already? */
+static bool is_known(const struct reading *reading, struct bytes content)
+{
+    uint8_t digest[TLS_DIGEST_SIZE];
+    if (reading->known == NULL || !tls_files_digest(content, digest))
+        return false;
+    for (size_t i = 0; i < reading->known->count; i++)
+        if (memcmp(reading->known->digests[i], digest, sizeof digest) == 0)
+            return true;
+    return false;
 }
 
 static bool read_all(int fd, uint8_t *to, size_t size)
@@ -265,30 +285,32 @@ static enum validity validity_of(const X509 *certificate)
     return X509_cmp_time(X509_get0_notAfter(certificate), &soon) <= 0 ? ENDS_SOON : VALID;
 }
 
-static void check_dates(struct reading *reading, const STACK_OF(X509) * chain)
+/* `refuse`: a certificate out of its time is an error, otherwise it is a warning. */
+static void check_date(struct reading *reading, const X509 *certificate, int number, bool refuse)
 {
     const char *path = reading->listener->tls.certfile;
-    char subject[SUBJECT_SIZE], date[32];
-    for (int i = 0; i < sk_X509_num(chain); i++) {
-        const X509 *certificate = sk_X509_value(chain, i);
-        subject_of(certificate, subject);
-        switch (validity_of(certificate)) {
-        case EXPIRED:
-            complain(reading, "certfile", "%s: certificate %d (%s) expired on %s", path, i + 1, subject,
-                date_text(X509_get0_notAfter(certificate), date));
-            break;
-        case NOT_YET_VALID:
-            complain(reading, "certfile", "%s: certificate %d (%s) is not valid before %s", path, i + 1,
-                subject, date_text(X509_get0_notBefore(certificate), date));
-            break;
-        case ENDS_SOON:
-            warn(reading, "certfile", "%s: certificate %d (%s) expires on %s", path, i + 1, subject,
-                date_text(X509_get0_notAfter(certificate), date));
-            break;
-        case VALID:
-            break;
-        }
-    }
+    char subject[SUBJECT_SIZE], date[32], text[SUBJECT_SIZE + 100];
+    enum validity validity = validity_of(certificate);
+    const ASN1_TIME *time =
+        validity == NOT_YET_VALID ? X509_get0_notBefore(certificate) : X509_get0_notAfter(certificate);
+    static const char *const words[] = {[VALID] = "is valid until",
+        [ENDS_SOON] = "expires on",
+        [EXPIRED] = "expired on",
+        [NOT_YET_VALID] = "is not valid before"};
+    snprintf(text, sizeof text, "certificate %d (%s) %s %s", number, subject_of(certificate, subject),
+        words[validity], date_text(time, date));
+    if ((validity == EXPIRED || validity == NOT_YET_VALID) && refuse)
+        complain(reading, "certfile", "%s: %s", path, text);
+    else if (validity != VALID)
+        warn(reading, "certfile", "%s: %s%s", path, text,
+            validity == ENDS_SOON ? "" : "; it is in use already, and stays so until the file is replaced");
+}
+
+static void check_dates(struct reading *reading, const STACK_OF(X509) * chain, struct bytes content)
+{
+    bool refuse = !is_known(reading, content);
+    for (int i = 0; i < sk_X509_num(chain); i++)
+        check_date(reading, sk_X509_value(chain, i), i + 1, refuse);
 }
 
 /* Each certificate must be signed by the next one. */
@@ -333,7 +355,7 @@ static void read_key_and_chain(struct reading *reading, struct tls_files *files)
     STACK_OF(X509) *chain =
         read_certificates(reading, "certfile", reading->listener->tls.certfile, &files->chain);
     if (chain) {
-        check_dates(reading, chain);
+        check_dates(reading, chain, files->chain);
         check_links(reading, chain);
     }
     if (chain && key)
@@ -359,7 +381,7 @@ static void read_authorities(struct reading *reading, struct tls_files *files)
         warn(reading, "cacertfile", "%s: CA %d (%s) expired on %s", path, i + 1,
             subject_of(authority, subject), date_text(X509_get0_notAfter(authority), date));
     }
-    if (count > 0 && expired == count)
+    if (count > 0 && expired == count && !is_known(reading, files->authorities))
         complain(reading, "cacertfile", "%s: every CA in it has expired", path);
     sk_X509_pop_free(authorities, X509_free);
 }
@@ -404,9 +426,9 @@ static void try_handshake(struct reading *reading, const struct tls_files *files
 }
 
 enum status tls_files_read(const struct config_context *context, const struct config_listener *listener,
-    struct bytes ticket_keys, struct tls_files *ret_files)
+    const struct tls_known_files *known, struct bytes ticket_keys, struct tls_files *ret_files)
 {
-    struct reading reading = {.context = context, .listener = listener};
+    struct reading reading = {.context = context, .listener = listener, .known = known};
     struct tls_files files = {BYTES_NONE, BYTES_NONE, BYTES_NONE};
     ERR_clear_error();
     read_key_and_chain(&reading, &files);

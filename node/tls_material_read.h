@@ -14,12 +14,21 @@ struct tls_files {            /* owned by who asked; all from the heap */
     struct bytes authorities; /* PEM as in the file; BYTES_NONE without cacertfile */
 };
 
+/* SHA-256 of the files that the running configuration was made of: what is known is not new. */
+#define TLS_DIGEST_SIZE 32
+struct tls_known_files {
+    size_t count;
+    uint8_t digests[2 * (CONFIG_LISTENERS_MAX + 1)][TLS_DIGEST_SIZE];
+};
+bool tls_files_digest(struct bytes content, uint8_t ret_digest[TLS_DIGEST_SIZE]);
+
 /*
  * STATUS_OK: read, checked and proven by a handshake in memory. STATUS_INVALID: `context->errors` has got
- * what is wrong, and *ret_files is untouched. `ticket_keys`: for the trial context.
+ * what is wrong, and *ret_files is untouched. A file of `known` (NULL: none) that has expired meanwhile is
+ * a warning: it does not become worse by a reload. `ticket_keys`: for the trial context.
  */
 enum status tls_files_read(const struct config_context *context, const struct config_listener *listener,
-    struct bytes ticket_keys, struct tls_files *ret_files) CHECK_RESULT;
+    const struct tls_known_files *known, struct bytes ticket_keys, struct tls_files *ret_files) CHECK_RESULT;
 
 /* A listener of this key stands for the link: messages name the section `bus`. */
 #define TLS_FILES_LINK "bus"

@@ -7,6 +7,7 @@
 #include "shared/clock.h"
 #include "shared/tls_failure.h"
 #include "shared/tls_pem.h"
+#include "shared/tls_summary.h"
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -145,19 +146,13 @@ static enum status use_session_id_context(SSL_CTX *context, const struct tls_set
     return made ? STATUS_OK : invalid(error, "the session id context cannot be set");
 }
 
-static int64_t seconds_of(const ASN1_TIME *time, int64_t if_unreadable)
-{
-    struct tm parts;
-    return ASN1_TIME_to_tm(time, &parts) == 1 ? (int64_t)timegm(&parts) : if_unreadable;
-}
-
 static struct span span_of_chain(const STACK_OF(X509) * chain)
 {
     struct span span = {INT64_MIN, INT64_MAX};
     for (int i = 0; i < sk_X509_num(chain); i++) {
         const X509 *certificate = sk_X509_value(chain, i);
-        int64_t from_s = seconds_of(X509_get0_notBefore(certificate), INT64_MAX);
-        int64_t until_s = seconds_of(X509_get0_notAfter(certificate), INT64_MIN);
+        int64_t from_s = tls_time_seconds(X509_get0_notBefore(certificate), INT64_MAX);
+        int64_t until_s = tls_time_seconds(X509_get0_notAfter(certificate), INT64_MIN);
         span.from_s = from_s > span.from_s ? from_s : span.from_s;
         span.until_s = until_s < span.until_s ? until_s : span.until_s;
     }

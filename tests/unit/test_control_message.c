@@ -6,12 +6,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 static const enum control_type all_types[] = {CONTROL_START, CONTROL_OWN_SLOT, CONTROL_LANE, CONTROL_BEGIN,
     CONTROL_PEER_STARTED, CONTROL_PEER_DIED, CONTROL_ADOPT, CONTROL_UNADOPT, CONTROL_PING, CONTROL_STOP,
-    CONTROL_READY, CONTROL_PONG, CONTROL_UNADOPTED};
+    CONTROL_READY, CONTROL_PONG, CONTROL_UNADOPTED, CONTROL_GENERATION, CONTROL_SWITCHED, CONTROL_REFUSED};
 #define TYPES (sizeof all_types / sizeof *all_types)
 
 static unsigned descriptors_of(enum control_type type)
@@ -21,6 +22,8 @@ static unsigned descriptors_of(enum control_type type)
         return START_FD_COUNT;
     case CONTROL_LANE:
         return LANE_FD_COUNT;
+    case CONTROL_GENERATION:
+        return GENERATION_FD_COUNT;
     case CONTROL_OWN_SLOT:
     case CONTROL_ADOPT:
         return SLOT_FD_FIRST_SOCKET + 2;
@@ -41,6 +44,7 @@ static struct control_message sample(enum control_type type)
         .gid = 4000000000U,
         .incarnation = UINT64_C(0x0123456789abcdef),
         .number = UINT64_C(0xfedcba9876543210),
+        .text = "the key does not fit",
         .descriptor_count = descriptors_of(type)};
     for (unsigned i = 0; i < sizeof message.node_key; i++)
         message.node_key[i] = (uint8_t)(i * 7);
@@ -73,10 +77,27 @@ static void start_keeps_every_field(void **state)
     assert_int_equal(got.uid, sent.uid);
     assert_int_equal(got.gid, sent.gid);
     assert_true(got.incarnation == sent.incarnation);
-    assert_true(got.number == 0);
+    assert_true(got.number == sent.number);
+    assert_string_equal(got.text, "");
     assert_memory_equal(got.node_key, sent.node_key, sizeof sent.node_key);
     assert_int_equal(got.descriptor_count, START_FD_COUNT);
     assert_memory_equal(got.descriptors, sent.descriptors, START_FD_COUNT * sizeof(int));
+}
+
+static void texts_are_cut_and_end(void **state)
+{
+    (void)state;
+    uint8_t bytes[CONTROL_SIZE_MAX];
+    struct control_message sent = sample(CONTROL_REFUSED), got;
+    size_t size = control_encode(&sent, bytes);
+    assert_int_equal(decode(bytes, size, 0, &got), STATUS_OK);
+    assert_string_equal(got.text, sent.text);
+    bytes[size - 1] = '\0'; /* a text within a text */
+    assert_int_equal(decode(bytes, size, 0, &got), STATUS_PROTOCOL);
+    memset(sent.text, 'x', sizeof sent.text); /* no end */
+    size = control_encode(&sent, bytes);
+    assert_int_equal(decode(bytes, size, 0, &got), STATUS_OK);
+    assert_int_equal(strlen(got.text), CONTROL_TEXT_MAX - 1);
 }
 
 static void every_type_round_trips(void **state)
@@ -162,6 +183,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(start_keeps_every_field),
+        cmocka_unit_test(texts_are_cut_and_end),
         cmocka_unit_test(every_type_round_trips),
         cmocka_unit_test(shorter_and_longer_is_refused),
         cmocka_unit_test(wrong_descriptors_are_refused),

@@ -15,6 +15,7 @@ static struct fixture_identity root, middle, ec, rsa, stranger, old, future;
 static struct config config;
 static struct config_listener listeners[3];
 static struct config_errors errors;
+static const struct tls_material_past *past; /* NULL: the node's start */
 
 static char *path_of(const char *name)
 {
@@ -78,7 +79,7 @@ static struct config_tls *start(void)
 
 static enum status load(struct tls_material **ret_material)
 {
-    return tls_material_load(&config, ret_material, &errors);
+    return tls_material_load(&config, past, ret_material, &errors);
 }
 
 /* Loads, hands over, makes the context of listener `index` and shakes hands with it. */
@@ -275,6 +276,52 @@ static void dates_count(void **state)
     clock_use_system();
 }
 
+/* Remembers as in use what the listener's files hold, whatever is wrong with it. */
+static void use_already(struct tls_material_past *used, const char *name)
+{
+    uint8_t content[65536];
+    int fd = open(path_of(name), O_RDONLY);
+    ssize_t size = read(fd, content, sizeof content);
+    close(fd);
+    assert_true(size > 0);
+    assert_true(tls_files_digest(bytes_of(content, (size_t)size), used->known.digests[used->known.count++]));
+}
+
+static void what_expired_in_use_is_warned_of_and_stays(void **state)
+{
+    (void)state;
+    struct tls_material_past used = {.known = {.count = 0}};
+    struct config_tls *tls = start();
+    tls->keyfile = path_of("old.key");
+    tls->certfile = path_of("old.pem");
+    past = &used;
+    is_refused("certfile", "expired on"); /* not in use: nobody should start with it */
+    use_already(&used, "old.pem");
+    config_errors_done(&errors);
+    works(1);
+    assert_int_equal(errors.warnings, 1);
+    assert_non_null(strstr(errors.entries[0].text, "in use already"));
+    past = NULL;
+}
+
+static void ticket_keys_outlive_a_generation(void **state)
+{
+    (void)state;
+    struct tls_material *first = NULL, *second = NULL;
+    struct tls_material_past one, two;
+    start();
+    assert_int_equal(load(&first), STATUS_OK);
+    tls_material_remember(first, &one);
+    assert_int_equal(one.known.count, 1);
+    past = &one;
+    assert_int_equal(load(&second), STATUS_OK);
+    past = NULL;
+    tls_material_remember(second, &two);
+    assert_memory_equal(&one, &two, sizeof one);
+    tls_material_free(&first);
+    tls_material_free(&second);
+}
+
 static void a_key_that_all_may_read_is_warned_of(void **state)
 {
     (void)state;
@@ -374,6 +421,8 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_said),
         cmocka_unit_test(all_errors_at_once),
         cmocka_unit_test(dates_count),
+        cmocka_unit_test(what_expired_in_use_is_warned_of_and_stays),
+        cmocka_unit_test(ticket_keys_outlive_a_generation),
         cmocka_unit_test(a_key_that_all_may_read_is_warned_of),
         cmocka_unit_test(a_damaged_block_is_refused),
     };

@@ -1,0 +1,242 @@
+/*
+ * Loads a generation in the order in which its parts depend on each other. Secrets are in the heap only until
+ * they lie in a sealed memfd, then they are wiped: nothing here outlives a load but what may be shown.
+ */
+#include "node/master_generation.h"
+
+#include "node/access_files.h"
+#include "node/descriptor.h"
+#include "node/sealed_block.h"
+#include "shared/tls_pem.h"
+#include "shared/tls_summary.h"
+
+#include <openssl/crypto.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the blocks for the children -------------------------------------------------------------------------
+ */
+
+/* Passwords of keys are for the master alone: the text is made from a copy of the listeners without them. */
+static enum status make_config(const struct config *config, int *ret_fd)
+{
+    struct config handed = *config;
+    handed.listeners = calloc(config->listener_count + 1, sizeof *handed.listeners);
+    if (handed.listeners == NULL)
+        return STATUS_NO_MEMORY;
+    for (size_t i = 0; i < config->listener_count; i++) {
+        handed.listeners[i] = config->listeners[i];
+        handed.listeners[i].tls.password = NULL;
+        handed.listeners[i].tls.password_file = NULL;
+    }
+    handed.bus.password_file = NULL;
+    char *text = config_to_json(&handed);
+    free(handed.listeners);
+    if (text == NULL)
+        return STATUS_NO_MEMORY;
+    enum status status = sealed_block_make("shoal-config", bytes_of_text(text), ret_fd);
+    free(text);
+    return status;
+}
+
+static enum status make_secrets(const struct tls_material *material, int *ret_fd)
+{
+    uint8_t *block = NULL;
+    size_t size = 0;
+    enum status status = tls_material_serialize(material, &block, &size);
+    if (status == STATUS_OK)
+        status = sealed_block_make("shoal-secrets", bytes_of(block, size), ret_fd);
+    tls_material_wipe(&block, size);
+    return status;
+}
+
+/* ---- certificates ----------------------------------------------------------------------------------------
+ */
+
+static json_t *date_json(int64_t time_s)
+{
+    char text[TLS_DATE_TEXT_SIZE];
+    return json_string(tls_date_text(time_s, text));
+}
+
+static json_t *describe_certificate(const struct config_listener *listener, const struct tls_files *files)
+{
+    char error[TLS_ERROR_SIZE];
+    STACK_OF(X509) *chain = NULL;
+    if (tls_pem_certificates(files->chain, &chain, error) != STATUS_OK)
+        return NULL; /* it was parsed before: no memory */
+    struct tls_summary summary;
+    tls_summary_of_chain(chain, &summary);
+    sk_X509_pop_free(chain, X509_free);
+    json_t *object = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "listener", listener->key, "file",
+        listener->tls.certfile, "subject", summary.subject, "names", summary.names, "issuer", summary.issuer,
+        "key", summary.key, "serial", summary.serial, "fingerprint", summary.fingerprint);
+    json_object_set_new(object, "not_before", date_json(summary.from_s));
+    json_object_set_new(object, "not_after", date_json(summary.until_s));
+    json_object_set_new(object, "chain_ends", date_json(summary.chain_until_s));
+    json_object_set_new(object, "ends_s", json_integer(summary.chain_until_s));
+    return object;
+}
+
+static json_t *describe_certificates(const struct config *config, const struct tls_material *material)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < config->listener_count; i++) {
+        const struct tls_files *files = tls_material_files(material, config->listeners[i].key);
+        json_t *entry = files == NULL ? NULL : describe_certificate(&config->listeners[i], files);
+        if (entry != NULL)
+            json_array_append_new(array, entry);
+    }
+    return array;
+}
+
+/* ---- loading ---------------------------------------------------------------------------------------------
+ */
+
+/* A listener that comes or goes needs sockets that only a start opens. */
+static enum status refuse_other_listeners(const struct generation *next, const struct config_context *context)
+{
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < next->differences.count; i++) {
+        const struct config_difference *difference = &next->differences.entries[i];
+        if (strncmp(difference->path, "listeners.", 10) != 0 || strchr(difference->path + 10, '.') != NULL)
+            continue;
+        config_complain(context, difference->path, "%s; this takes a restart of shoald",
+            difference->was == NULL ? "a listener that is not there yet" : "the listener is gone");
+        status = STATUS_INVALID;
+    }
+    return status;
+}
+
+/* Takes over from the running one what a reload cannot change, and says so. */
+static enum status follow(
+    struct generation *next, const struct generation *running, struct config_errors *errors)
+{
+    const struct config_context context = {
+        .file = next->config->file, .node = next->config->cluster.path, .errors = errors};
+    config_compare(running->config, next->config, &next->differences);
+    if (refuse_other_listeners(next, &context) != STATUS_OK)
+        return STATUS_INVALID;
+    for (size_t i = 0; i < next->differences.count; i++) {
+        const struct config_difference *difference = &next->differences.entries[i];
+        if (difference->effect == CONFIG_EFFECT_RESTART)
+            config_warn(&context, difference->path,
+                "becomes %s by a restart of shoald alone; until then it stays %s",
+                difference->becomes != NULL ? difference->becomes : "absent",
+                difference->was != NULL ? difference->was : "absent");
+    }
+    config_keep_running(running->config, next->config);
+    return STATUS_OK;
+}
+
+static enum status load_files(
+    struct generation *next, const struct generation *running, struct config_errors *errors)
+{
+    struct tls_material *material = NULL;
+    uint8_t *access = NULL;
+    size_t access_size = 0;
+    enum status status =
+        tls_material_load(next->config, running != NULL ? &running->past : NULL, &material, errors);
+    enum status other = access_files_load(next->config, &access, &access_size, errors);
+    status = status == STATUS_OK ? other : status;
+    if (status == STATUS_OK) {
+        tls_material_remember(material, &next->past);
+        next->certificates = describe_certificates(next->config, material);
+        status = make_secrets(material, &next->secrets_fd);
+    }
+    if (status == STATUS_OK)
+        status = sealed_block_make("shoal-access", bytes_of(access, access_size), &next->access_fd);
+    tls_material_free(&material);
+    access_files_wipe(&access, access_size);
+    return status;
+}
+
+enum status generation_load(const struct config_source *source, const struct generation *running,
+    struct config_errors *errors, struct generation **ret_generation)
+{
+    struct generation *next = malloc(sizeof *next);
+    if (next == NULL)
+        return STATUS_NO_MEMORY;
+    *next = (struct generation){.number = running != NULL ? running->number + 1 : 1,
+        .config_fd = -1,
+        .secrets_fd = -1,
+        .access_fd = -1};
+    enum status status = config_load_source(source, &next->config, errors);
+    if (status == STATUS_OK && running != NULL)
+        status = follow(next, running, errors);
+    if (status == STATUS_OK)
+        status = load_files(next, running, errors);
+    if (status == STATUS_OK)
+        status = make_config(next->config, &next->config_fd);
+    if (status != STATUS_OK)
+        generation_free(&next);
+    else
+        *ret_generation = next;
+    return status;
+}
+
+void generation_free(struct generation **generation)
+{
+    struct generation *old = *generation;
+    if (old == NULL)
+        return;
+    descriptor_close(&old->config_fd);
+    descriptor_close(&old->secrets_fd);
+    descriptor_close(&old->access_fd);
+    json_decref(old->certificates);
+    config_differences_done(&old->differences);
+    config_free(&old->config);
+    OPENSSL_cleanse(&old->past, sizeof old->past);
+    free(old);
+    *generation = NULL;
+}
+
+/* ---- reports ---------------------------------------------------------------------------------------------
+ */
+
+static json_t *text_or_null(const char *text)
+{
+    return text != NULL ? json_string(text) : json_null();
+}
+
+json_t *generation_changes(const struct generation *generation)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < generation->differences.count; i++) {
+        const struct config_difference *difference = &generation->differences.entries[i];
+        json_t *entry = json_pack(
+            "{s:s, s:b}", "path", difference->path, "restart", difference->effect == CONFIG_EFFECT_RESTART);
+        json_object_set_new(entry, "was", text_or_null(difference->was));
+        json_object_set_new(entry, "becomes", text_or_null(difference->becomes));
+        json_array_append_new(array, entry);
+    }
+    return array;
+}
+
+/* The certificate of the same listener in another generation. */
+static const json_t *counterpart(const struct generation *generation, const json_t *certificate)
+{
+    size_t i;
+    json_t *other;
+    json_array_foreach(generation->certificates, i, other)
+    {
+        if (json_equal(json_object_get(other, "listener"), json_object_get(certificate, "listener")))
+            return other;
+    }
+    return NULL;
+}
+
+json_t *generation_certificates(const struct generation *generation, const struct generation *running)
+{
+    json_t *array = json_deep_copy(generation->certificates);
+    size_t i;
+    json_t *entry;
+    json_array_foreach(array, i, entry)
+    {
+        const json_t *before = counterpart(running, entry);
+        bool same = before != NULL &&
+                    json_equal(json_object_get(before, "fingerprint"), json_object_get(entry, "fingerprint"));
+        json_object_set_new(entry, "changed", json_boolean(!same));
+    }
+    return array;
+}
