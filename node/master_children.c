@@ -115,14 +115,14 @@ static bool is_alone(const struct master_child *child)
     return true;
 }
 
-static void enter_backoff(struct master_child *child)
+static void enter_backoff(struct master_child *child, const char *why)
 {
     unsigned delay_s = child->backoff_level < 5 ? 1U << child->backoff_level : BACKOFF_MAX_S;
     if (is_alone(child))
         delay_s = 1; /* nobody could serve for it: the node as a whole does not stay away for long */
     child->backoff_level++;
     child_enter(child, MASTER_CHILD_BACKED_OFF);
-    log_error("worker %u: dies again and again, next start in %u s", child->slot, delay_s);
+    log_error("worker %u: %s, next start in %u s", child->slot, why, delay_s);
     set_timer(child->timer, delay_s * SECOND_US);
     find_adopter_for(child);
 }
@@ -133,17 +133,18 @@ static void start_child(struct master_child *child)
     if (status != STATUS_OK) {
         log_error("worker %u: cannot start it: %s", child->slot,
             status == STATUS_SYSTEM ? strerror(errno) : status_text(status));
-        enter_backoff(child);
+        enter_backoff(child, "could not be started");
         return;
     }
-    child->adopter = MASTER_NO_SLOT;
     child_enter(child, MASTER_CHILD_STARTING);
     tell_others(child, CONTROL_PEER_STARTED, child->incarnation);
 }
 
+/* Whoever served for it has let go or was told to: if this start fails, somebody has to adopt it anew. */
 static void start_again(struct master_child *child)
 {
     child->restarts++;
+    child->adopter = MASTER_NO_SLOT;
     start_child(child);
 }
 
@@ -229,7 +230,7 @@ static void decide_restart(struct master_child *child, int status)
     uint64_t now = clock_monotonic_us();
     bool crash = is_crash(child, status, now);
     if (crash && is_crash_loop(child, now)) {
-        enter_backoff(child);
+        enter_backoff(child, "dies again and again");
         return;
     }
     if (!crash) {

@@ -15,6 +15,7 @@
 #include "node/access_files.h"
 #include "node/child.h"
 #include "node/connection.h"
+#include "node/descriptor_reserve.h"
 #include "node/session.h"
 #include "node/shared_delivery.h"
 #include "shared/config.h"
@@ -131,6 +132,7 @@ struct worker {
     /* Listening */
     struct worker_listener *listeners; /* own and adopted sockets (worker_listen.c) */
     bool accept_paused;                /* for want of descriptors, until the next tick */
+    struct descriptor_reserve reserve; /* tells clients that there are none */
 
     bool awake;                       /* this turn's time was read */
     bool started;                     /* the peers that run are known */

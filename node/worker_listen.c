@@ -168,15 +168,37 @@ static void accept_one(struct worker_listener *listener, int fd, const struct so
     ++*listener->connections;
 }
 
-/* No descriptors: the socket would be ready for ever, so accept again at the next tick. */
-static void accept_failed(struct listening *listening, int error)
+/* No descriptors: who waits longest is told so by a closed connection. False: not even that is possible, so
+ * that the socket would be ready for ever: accept again at the next tick. */
+static bool refuse_for_shortage(struct listening *listening, int error)
+{
+    struct worker *worker = listening->listener->worker;
+    uint32_t refused;
+    bool descriptors = error == EMFILE || error == ENFILE;
+    bool done = descriptors && descriptor_reserve_refuse(&worker->reserve, listening->fd);
+    if (done) {
+        worker->counters->connections_accepted++;
+        worker->counters->connections_refused++;
+        worker->counters->connections_no_descriptor++;
+    }
+    if (descriptor_reserve_tell(&worker->reserve, worker->now_us, &refused))
+        log_error(
+            "listener %s: no connection can be accepted: %s (%u refused since this was last said); raise the "
+            "limit of open files (ulimit -n)",
+            listening->listener->config->key, strerror(error), refused);
+    return done;
+}
+
+/* True: there may be more to accept. */
+static bool accept_failed(struct listening *listening, int error)
 {
     if (error != EMFILE && error != ENFILE && error != ENOBUFS && error != ENOMEM)
-        return; /* the client has gone meanwhile, or nobody is waiting */
-    log_error("listener %s: no connection can be accepted: %s; raise the limit of open files (ulimit -n)",
-        listening->listener->config->key, strerror(error));
+        return false; /* the client has gone meanwhile, or nobody is waiting */
+    if (refuse_for_shortage(listening, error))
+        return true;
     event_del(listening->event);
     listening->listener->worker->accept_paused = true;
+    return false;
 }
 
 /* This worker's part of the listener's rate. */
@@ -217,11 +239,11 @@ static void on_acceptable(evutil_socket_t fd, short events, void *argument)
         struct sockaddr_storage address;
         socklen_t size = sizeof address;
         int client = accept4(fd, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (client < 0) {
-            accept_failed(listening, errno);
+        if (client < 0 && !accept_failed(listening, errno))
             break;
-        }
         listening->listener->accepts.tokens--;
+        if (client < 0)
+            continue;
         accept_one(listening->listener, client, &address);
     }
     worker_spend(worker, 0);
@@ -319,6 +341,7 @@ enum status worker_listen_open(struct worker *worker)
     worker->listeners = calloc(config->listener_count, sizeof *worker->listeners);
     if (worker->listeners == NULL)
         return STATUS_NO_MEMORY;
+    descriptor_reserve_init(&worker->reserve);
     for (unsigned i = 0; i < config->listener_count; i++) {
         struct worker_listener *listener = &worker->listeners[i];
         listener->worker = worker;
@@ -360,6 +383,8 @@ void worker_listen_unadopt(struct worker *worker, const struct child_slot *adopt
 void worker_listen_done(struct worker *worker)
 {
     let_go(worker, true, 0);
+    if (worker->listeners != NULL)
+        descriptor_reserve_done(&worker->reserve);
     for (size_t i = 0; worker->listeners != NULL && i < worker->config->listener_count; i++)
         SSL_CTX_free(worker->listeners[i].context);
     free(worker->listeners);

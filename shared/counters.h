@@ -21,6 +21,7 @@
     X(connections_accepted, C, "connections accepted")                                                       \
     X(connections_refused, C, "connections closed before CONNACK 0, for whatever reason")                    \
     X(connections_limit, C, "connections refused by max_connections")                                        \
+    X(connections_no_descriptor, C, "connections closed since the worker had no descriptor left for them")   \
     X(connections_timeout, C, "connections that said nothing until connect_timeout")                         \
     X(connects_denied, C, "connections refused for who they are or are not, or for their will's topic")      \
     X(handshakes, C, "TLS handshakes completed")                                                             \
