@@ -238,6 +238,15 @@ static bool topic_too_large(const struct worker *worker, struct bytes topic)
     return true;
 }
 
+/* From here on the topic is what it is on the node. False: it is too long. */
+static bool mount(const struct connection *connection, struct mqtt_publish *publish)
+{
+    const struct session *session = connection->session;
+    if (__builtin_expect(session->mount != NULL, 0))
+        publish->topic = session_mount_topic(session->mount, publish->topic, session->worker->topic_scratch);
+    return publish->topic.size > 0;
+}
+
 /* What receivers get of the properties; `scratch` holds them when something must be left out. */
 static struct bytes forward_properties(const struct mqtt_publish *publish, uint8_t *scratch)
 {
@@ -274,8 +283,8 @@ static bool route(struct connection *connection, const struct mqtt_publish *publ
     struct worker *worker = connection->worker;
     struct session *session = connection->session;
     struct publication_view view; /* member by member: zeroing it as a whole takes longer than all the rest */
-    view.meta = (struct publication_meta){
-        .publisher = session->hash, .qos = publish->qos, .retain = publish->retain};
+    view.meta =
+        (struct publication_meta){.publisher = session->hash, .qos = publish->qos, .retain = publish->retain};
     view.topic = publish->topic;
     view.properties = properties;
     view.payload = publish->payload;
@@ -352,6 +361,8 @@ bool publish_received(struct connection *connection, uint8_t flags, struct bytes
         connection->worker->counters->publish_denied++;
         return deny_publish(connection, &publish, MQTT_NOT_AUTHORIZED, "acl_file does not allow it");
     }
+    if (!mount(connection, &publish))
+        return fail(connection, MQTT_TOPIC_NAME_INVALID, "topic too long behind the listener's mountpoint");
     if (publish.properties_forward_as_they_are || publish.properties.size <= 1024) {
         uint8_t scratch[1024];
         return route(connection, &publish, forward_properties(&publish, scratch));

@@ -67,6 +67,7 @@ static void session_free(struct session *session)
 {
     acl_rights_free(&session->rights);
     free(session->user);
+    free(session->mount);
     free(session);
 }
 
@@ -142,6 +143,13 @@ enum status session_set_user(struct session *session, struct bytes user, struct 
     session->user_size = (uint16_t)user.size;
     session_rights_changed(session);
     return STATUS_OK;
+}
+
+void session_set_mount(struct session *session, struct session_mount **mount)
+{
+    free(session->mount);
+    session->mount = *mount;
+    *mount = NULL;
 }
 
 void session_set_expiry(struct session *session, uint32_t expiry_s)

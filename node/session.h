@@ -11,6 +11,7 @@
 #include "cluster/wills.h"
 #include "node/awaiting_release.h"
 #include "node/delivery.h"
+#include "node/session_mount.h"
 #include "shared/acl.h"
 #include "shared/hash_table.h"
 #include "shared/list.h"
@@ -69,8 +70,10 @@ struct session {
     uint64_t dropped;              /* deliveries lost to its queue's limits */
     char *user;                    /* owned; who its last connection was; NULL: nobody in particular */
     struct acl_rights *rights;     /* owned; what that user may do; NULL: everything */
+    struct session_mount *mount;   /* owned; the prefix of its client's topics; NULL: none */
     uint16_t user_size;
     bool will_delayed;
+    bool foreign; /* what its move brings was under another mountpoint: not for its client */
     uint16_t client_id_size;
     char client_id[];
 };
@@ -80,10 +83,16 @@ static inline struct bytes session_client_id(const struct session *session)
     return bytes_of(session->client_id, session->client_id_size);
 }
 
+/* A topic, or filter without `$share`, as its client knows it; BYTES_NONE: it lies outside its mountpoint. */
+static inline struct bytes session_sees(const struct session *session, struct bytes topic)
+{
+    return __builtin_expect(session->mount == NULL, 1) ? topic : session_mount_strip(session->mount, topic);
+}
+
 /* May its client get messages of this topic? */
 static inline bool session_may_read(const struct session *session, struct bytes topic)
 {
-    return session->rights == NULL || acl_allows(session->rights, ACL_READ, topic);
+    return session->rights == NULL || acl_allows(session->rights, ACL_READ, session_sees(session, topic));
 }
 
 /* True if it outlives its connection: PUBACK waits until its worker has queued what it matches. */
@@ -127,6 +136,10 @@ void session_discard(struct session **session);
 /* Whose it is from now on, and with which rights (takes them). STATUS_NO_MEMORY: nothing has changed. */
 enum status session_set_user(
     struct session *session, struct bytes user, struct acl_rights **rights) CHECK_RESULT;
+
+/* Takes the mountpoint of its client's listener (NULL: none). What a session has subscribed to and waits for
+   belongs to its mountpoint: one with another is made anew (session_connect.c, session_transfer.c). */
+void session_set_mount(struct session *session, struct session_mount **mount);
 
 /* Sets the Session Expiry Interval, at most the configured one [MQTT 3.1.2.11.2]. */
 void session_set_expiry(struct session *session, uint32_t expiry_s);

@@ -47,7 +47,8 @@ static bool check_will(struct connecting *connecting)
         connect_refuse(
             connection, MQTT_RETAIN_NOT_SUPPORTED, "retained will although mqtt.retain_available is false");
     else if (connect->will_topic.data[0] == '$' || connect->will_topic.size > limits->max_topic_length ||
-             topic_levels(connect->will_topic) > limits->max_topic_levels)
+             topic_levels(connect->will_topic) > limits->max_topic_levels ||
+             connect->will_topic.size + session_mount_bytes(connecting->mount).size > MOUNTED_TOPIC_MAX)
         connect_refuse(connection, MQTT_TOPIC_NAME_INVALID, "will topic not allowed");
     else if (limits->validate_payload_format && connect->will_properties.payload_format_indicator == 1 &&
              !utf8_valid(connect->will_payload))
@@ -59,9 +60,32 @@ static bool check_will(struct connecting *connecting)
     return false;
 }
 
+/* False: refused. */
+static bool find_mount(struct connecting *connecting)
+{
+    struct connection *connection = connecting->connection;
+    const char *mountpoint = worker_listener_config(connection->listener)->mountpoint;
+    if (mountpoint == NULL)
+        return true;
+    struct topic_values values = {.client_id = connecting->client_id, .user = connecting->user};
+    enum topic_template_fault fault;
+    enum status status = session_mount_new(mountpoint, &values, &connecting->mount, &fault);
+    if (status == STATUS_OK)
+        return true;
+    if (status != STATUS_INVALID)
+        connect_refuse(connection, MQTT_SERVER_BUSY, "out of memory");
+    else if (fault == TOPIC_TEMPLATE_CLIENT_ID)
+        refuse_identity(connecting, MQTT_CLIENT_IDENTIFIER_NOT_VALID,
+            "its client identifier cannot be a level of the listener's mountpoint");
+    else
+        refuse_identity(connecting, MQTT_NOT_AUTHORIZED,
+            "it has no user name, or one that cannot be a level of the listener's mountpoint");
+    return false;
+}
+
 static void admit(struct connecting *connecting)
 {
-    if (!find_rights(connecting) || !check_will(connecting))
+    if (!find_mount(connecting) || !find_rights(connecting) || !check_will(connecting))
         return;
     connection_enter(connecting->connection, CONNECTION_CLAIMING);
     connect_authorized(connecting);

@@ -186,6 +186,7 @@ static void connecting_free(struct connection *connection)
     struct connecting *connecting = connection->connecting;
     connection->connecting = NULL;
     acl_rights_free(&connecting->rights);
+    free(connecting->mount);
     explicit_bzero(connecting->body, connecting->body_size); /* there may be a password in it */
     struct worker *worker = connection->worker;
     if (connecting->body_size <= SPARE_BODY && worker->spare_count < WORKER_SPARES_MAX)
@@ -271,6 +272,7 @@ static bool attach(struct connecting *connecting, struct session *session)
     connecting->session = session;
     session->connecting = connecting;
     session->queueing = true;
+    session_set_mount(session, &connecting->mount);
     if (session_set_user(session, connecting->user, &connecting->rights) == STATUS_OK)
         return true;
     connect_refuse(connecting->connection, MQTT_SERVER_BUSY, "out of memory");
@@ -299,7 +301,8 @@ static struct session *take_over_here(
     if (session == NULL)
         return NULL;
     session->stamp = connecting->claim.stamp;
-    if (connecting->connect.clean_start) {
+    if (connecting->connect.clean_start ||
+        !session_mount_is(session->mount, session_mount_bytes(connecting->mount))) {
         session_will_now(session);
         session_discard(&session);
         return NULL;
@@ -404,7 +407,7 @@ void connect_moved(struct session *session, enum session_move_outcome outcome)
             session_disconnected(session, true);
         return;
     }
-    connecting->session_present = outcome == SESSION_MOVE_FOUND;
+    connecting->session_present = outcome == SESSION_MOVE_FOUND && !session->foreign;
     if (outcome == SESSION_MOVE_SILENT)
         log_warning(
             "client %.*s: worker %u, which has its session, did not answer in time: it gets a new one",

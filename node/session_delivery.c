@@ -119,6 +119,14 @@ static bool send_publish(
     publish.packet_id = packet_id;
     publish.dup = dup;
     bool plain = !dup;
+    if (__builtin_expect(session->mount != NULL, 0)) {
+        publish.topic = session_sees(session, publish.topic);
+        plain = false; /* others know the topic by other names */
+        if (publish.topic.size == 0) {
+            counters->dropped_denied++;
+            return false;
+        }
+    }
     if (session->version == MQTT_5_0 && (request->identifier != 0 || request->identifier_count > 0)) {
         publish.subscription_identifiers =
             request->identifier != 0 ? &request->identifier : request->identifiers;

@@ -133,9 +133,9 @@ static void set_options(struct session *session, struct session_subscription *it
     it->subscription.no_local = filter->no_local;
     it->subscription.retain_as_published = filter->retain_as_published;
     it->subscription.retain_handling = filter->retain_handling;
+    struct bytes seen = session_sees(session, topic_filter_bytes(it->subscription.filter));
     it->subscription.check_read =
-        session->rights != NULL &&
-        acl_readable(session->rights, topic_filter_bytes(it->subscription.filter)) != ACL_ALL;
+        session->rights != NULL && (seen.size == 0 || acl_readable(session->rights, seen) != ACL_ALL);
 }
 
 void session_rights_changed(struct session *session)

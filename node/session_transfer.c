@@ -13,7 +13,7 @@
 
 #include <stdlib.h>
 
-#define STATE_VERSION   1
+#define STATE_VERSION   2
 #define NOTE_SHARE_SIZE 9
 
 /* Notes on deliveries
@@ -137,6 +137,9 @@ static enum status export_state(
     struct session *session = session_pointer;
     session_move_write_u8(writer, STATE_VERSION);
     session_move_write_u32(writer, session->expiry_s);
+    struct bytes mount = session_mount_bytes(session->mount);
+    session_move_write_u16(writer, (uint16_t)mount.size);
+    session_move_write(writer, mount);
     session_move_write_u32(writer, session->subscription_count);
     list_for_each(&session->subscriptions, element, following)
     {
@@ -369,6 +372,12 @@ static enum status import_state(void *context, void *session_pointer, struct byt
     uint32_t expiry_s = read_u32(&reader);
     if (!late)
         session_set_expiry(session, expiry_s);
+    uint16_t mount_size = read_u16(&reader);
+    session->foreign = !session_mount_is(session->mount, read_bytes(&reader, mount_size));
+    if (session->foreign && !reader.failed) { /* as if nobody had had it [README: mountpoint] */
+        worker->counters->sessions_moved_in++;
+        return STATUS_OK;
+    }
     uint32_t count = read_u32(&reader);
     for (uint32_t i = 0; i < count && !reader.failed; i++)
         import_subscription(session, &reader, late);
@@ -415,6 +424,8 @@ static void forwarded(void *context, void *session, const struct publication_vie
 {
     (void)context;
     struct publication *object = NULL;
+    if (((struct session *)session)->foreign)
+        return;
     enqueue(session, view, &object, note);
     publication_unref(&object);
 }

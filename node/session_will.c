@@ -20,7 +20,9 @@ enum status session_will_set(struct session *session, const struct mqtt_connect 
         .qos = connect->will_qos,
         .retain = connect->will_retain,
         .client_id = session_client_id(session),
-        .topic = connect->will_topic,
+        .topic = session->mount == NULL ? connect->will_topic
+                                        : session_mount_topic(session->mount, connect->will_topic,
+                                              session->worker->topic_scratch),
         .payload = connect->will_payload};
     if (connect->version == MQTT_5_0 && properties->raw.size > 0) {
         forward = malloc(properties->raw.size);

@@ -99,6 +99,15 @@ static bool has_wildcard(struct bytes filter)
     return memchr(filter.data, '+', filter.size) != NULL || memchr(filter.data, '#', filter.size) != NULL;
 }
 
+/* A filter as it is on the node. False: not on this listener. */
+static bool mount(const struct session *session, struct bytes inner, struct bytes *filter)
+{
+    if (inner.data[0] == '$') /* $SYS lies under no mountpoint */
+        return false;
+    *filter = session_mount_filter(session->mount, *filter, session->worker->topic_scratch);
+    return filter->size > 0;
+}
+
 /* What SUBACK says of one filter; subscribes if it may. */
 static uint8_t subscribe_one(struct session *session, const struct mqtt_subscribe_filter *wanted,
     uint32_t identifier, struct suback_result *result)
@@ -120,9 +129,12 @@ static uint8_t subscribe_one(struct session *session, const struct mqtt_subscrib
             (int)session->client_id_size, session->client_id);
         return MQTT_NOT_AUTHORIZED;
     }
+    struct mqtt_subscribe_filter mounted = *wanted;
+    if (session->mount != NULL && !mount(session, filter, &mounted.filter))
+        return filter.data[0] == '$' ? MQTT_NOT_AUTHORIZED : MQTT_TOPIC_FILTER_INVALID;
     struct session_subscription *subscription;
     bool existed = false;
-    enum status status = session_subscribe(session, wanted, identifier, &subscription, &existed);
+    enum status status = session_subscribe(session, &mounted, identifier, &subscription, &existed);
     if (status != STATUS_OK)
         return status == STATUS_LIMIT ? MQTT_QUOTA_EXCEEDED : MQTT_IMPLEMENTATION_SPECIFIC_ERROR;
     /* [MQTT-3.3.1-9, -10, -11] */
@@ -249,6 +261,9 @@ bool unsubscribe_received(struct connection *connection, struct bytes body)
     struct bytes filters = unsubscribe.filters, filter;
     uint32_t count = 0;
     while (mqtt_unsubscribe_next(&filters, &filter)) {
+        const struct session_mount *mountpoint = connection->session->mount;
+        if (mountpoint != NULL)
+            filter = session_mount_filter(mountpoint, filter, connection->worker->topic_scratch);
         reasons[count++] =
             session_unsubscribe(connection->session, filter) ? MQTT_SUCCESS : MQTT_NO_SUBSCRIPTION_EXISTED;
     }

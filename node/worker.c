@@ -477,8 +477,9 @@ static enum status open_memory(struct worker *worker)
     worker->retained = retained_new(&worker->hash);
     worker->scratch = malloc(WORKER_SCRATCH_SIZE);
     worker->encode_scratch = malloc(12 * ENCODED_MAX);
-    if (worker->index == NULL || worker->retained == NULL || worker->scratch == NULL ||
-        worker->encode_scratch == NULL)
+    worker->topic_scratch = malloc(MOUNTED_TOPIC_MAX);
+    if (worker->topic_scratch == NULL || worker->index == NULL || worker->retained == NULL ||
+        worker->scratch == NULL || worker->encode_scratch == NULL)
         return STATUS_NO_MEMORY;
     enum status status = transport_scratch_new(&worker->transport_scratch);
     return status == STATUS_OK ? session_table_init(&worker->sessions) : status;
@@ -529,6 +530,7 @@ static void worker_done(struct worker *worker)
     free(worker->route_targets);
     free(worker->route_identifiers);
     free(worker->encode_scratch);
+    free(worker->topic_scratch);
     free(worker->scratch);
     if (worker->tick_event != NULL)
         event_free(worker->tick_event);

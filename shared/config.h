@@ -113,6 +113,7 @@ struct config_listener {
     struct config_origins origins; /* ws and wss */
     size_t max_frame_size;         /* ws and wss; 0: mqtt.max_packet_size */
     uint32_t mode;                 /* unix: of the socket's file */
+    char *mountpoint;              /* owned; NULL: none. With placeholders (topic_template.h) */
     struct config_tls tls;
 };
 

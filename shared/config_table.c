@@ -131,6 +131,10 @@ const struct config_row config_table[] = {
     {"listeners.*.connect_timeout", CONFIG_TYPE_MS, LISTENER(connect_timeout_ms), "\"10s\"", 100, HOUR_MS, NULL,
      "The whole CONNECT packet must have come by then, counted from the end of the handshake; and before that, "
      "each as long, a PROXY header and the opening request of WebSocket where there is no TLS."},
+    {"listeners.*.mountpoint", CONFIG_TYPE_MOUNTPOINT, LISTENER(mountpoint), NULL, 0, 1024, NULL,
+     "Prefix of all topics of this listener's clients: put in front of what they publish and subscribe to, taken off "
+     "what they get. %c is the client identifier, %u the user name; a client whose name has +, # or / in it, or who has "
+     "none, is refused then. Absent: none."},
 
     /* Listeners on a port. */
     {"listeners.tcp:*.bind", CONFIG_TYPE_BIND, LISTENER(bind), CONFIG_REQUIRED, 0, 0, NULL,

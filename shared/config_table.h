@@ -29,6 +29,7 @@ enum config_type {           /* the field behind it */
     CONFIG_TYPE_MODE,        /* uint32_t: permissions of a file, in octal */
     CONFIG_TYPE_URL_PATH,    /* char *: the path of a URL */
     CONFIG_TYPE_ORIGINS,     /* struct config_origins */
+    CONFIG_TYPE_MOUNTPOINT,  /* char *: a prefix of topics, with placeholders */
     CONFIG_TYPES,
 };
 

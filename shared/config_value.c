@@ -436,6 +436,8 @@ static const struct type_handlers types[] = {
 static const struct type_handlers *handlers_of(const struct config_row *row)
 {
     const struct type_handlers *handlers = config_listener_type_handlers(row->type);
+    if (handlers == NULL)
+        handlers = config_topic_type_handlers(row->type);
     return handlers != NULL ? handlers : &types[row->type];
 }
 

@@ -22,6 +22,8 @@ struct type_handlers {
 
 /* The handlers of types that only listeners have, or NULL: another type. */
 const struct type_handlers *config_listener_type_handlers(enum config_type type);
+/* The same of types that are about topics. */
+const struct type_handlers *config_topic_type_handlers(enum config_type type);
 
 /* "found 12; allowed: …". `detail`, when not NULL, is what is wrong with the value found. Returns false. */
 bool config_value_refuse(const struct value *value, const char *detail);
