@@ -27,11 +27,13 @@ static enum status map_lane(struct bus *bus, unsigned peer, const struct bus_lan
 {
     struct bus_peer *it = &bus->peers[peer];
     enum status status = bus_window_map_sender(lane->out_ring, lane->out_cursor, &it->out.window);
-    if (status == STATUS_OK)
+    bool readable = lane->in_ring >= 0;
+    if (status == STATUS_OK && readable)
         status = bus_window_map_receiver(lane->in_ring, lane->in_cursor, &it->in.window);
     if (status != STATUS_OK)
         return status;
     bus->mapped |= bus_bit(peer);
+    bus->readable |= readable ? bus_bit(peer) : 0;
     it->limit[BUS_ROOM_CONTROL] = it->out.window.size;
     it->limit[BUS_ROOM_PUBLICATION] = it->out.window.size - it->out.window.size / 8;
     bus_lane_out_start(&it->out);
@@ -40,7 +42,7 @@ static enum status map_lane(struct bus *bus, unsigned peer, const struct bus_lan
         bus->lost_step |= bus_bit(peer);
         bus->waiting |= bus_bit(peer);
     }
-    if (!bus_lane_in_start(&it->in)) {
+    if (readable && !bus_lane_in_start(&it->in)) {
         bus->resync |= bus_bit(peer);
         bus->counters->bus_out_of_step++;
         bus_alarm(bus, peer, "the lane from it was corrupt at the start: full state will be exchanged");
@@ -73,6 +75,11 @@ enum status bus_new(const struct bus_settings *settings, struct bus **ret_bus)
     bus->carrier = settings->carrier;
     bus->context = settings->context;
     bus->alarm = settings->alarm;
+    bus->passing = settings->passing;
+    unsigned workers = settings->workers != 0 ? settings->workers : settings->peers;
+    bus->workers = workers >= 64 ? UINT64_MAX : bus_bit(workers) - 1;
+    bus->links = settings->links;
+    bus->node_ids = settings->node_ids;
     bus->scratch = malloc(BUS_FRAME_MAX);
     enum status status = bus->scratch == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK && settings->quarantine != NULL) {
@@ -96,6 +103,7 @@ void bus_free(struct bus **bus)
     if (it == NULL)
         return;
     for (unsigned peer = 0; peer < it->count; peer++) {
+        free(it->peers[peer].out.sources);
         bus_window_unmap(&it->peers[peer].out.window);
         bus_window_unmap(&it->peers[peer].in.window);
     }
@@ -120,6 +128,11 @@ struct publication_origin bus_origin(const struct bus *bus)
 }
 
 uint64_t bus_live_peers(const struct bus *bus)
+{
+    return bus->live & bus->workers;
+}
+
+uint64_t bus_live_all(const struct bus *bus)
 {
     return bus->live;
 }
@@ -166,10 +179,15 @@ void bus_watch(struct bus *bus, const struct bus_watcher *watcher)
     bus->watchers[bus->watcher_count++] = *watcher;
 }
 
+bool bus_watcher_hears(const struct bus *bus, const struct bus_watcher *watcher, unsigned peer)
+{
+    return watcher->far || bus->links || (bus->workers & bus_bit(peer)) != 0;
+}
+
 static void tell_out_of_step(struct bus *bus, unsigned peer)
 {
     for (unsigned i = 0; i < bus->watcher_count; i++) {
-        if (bus->watchers[i].out_of_step != NULL)
+        if (bus->watchers[i].out_of_step != NULL && bus_watcher_hears(bus, &bus->watchers[i], peer))
             bus->watchers[i].out_of_step(bus->watchers[i].context, peer);
     }
 }
@@ -207,6 +225,25 @@ void bus_tick(struct bus *bus)
     }
 }
 
+static void tell_started(struct bus *bus, unsigned peer)
+{
+    for (unsigned i = 0; i < bus->watcher_count; i++) {
+        if (bus->watchers[i].started != NULL && bus_watcher_hears(bus, &bus->watchers[i], peer))
+            bus->watchers[i].started(bus->watchers[i].context, peer);
+    }
+}
+
+static void bury(struct bus *bus, unsigned peer)
+{
+    bus_out_reset(bus, peer);
+    bus->live &= ~bus_bit(peer);
+    bus->resync &= ~bus_bit(peer);
+    for (unsigned i = 0; i < bus->watcher_count; i++) {
+        if (bus->watchers[i].died != NULL && bus_watcher_hears(bus, &bus->watchers[i], peer))
+            bus->watchers[i].died(bus->watchers[i].context, peer);
+    }
+}
+
 void bus_peer_started(struct bus *bus, unsigned peer, struct publication_origin origin)
 {
     assert(peer < bus->count && !bus->applying);
@@ -216,10 +253,7 @@ void bus_peer_started(struct bus *bus, unsigned peer, struct publication_origin 
         bus_peer_died(bus, peer);
     bus->peers[peer].origin = origin;
     bus->live |= bus_bit(peer);
-    for (unsigned i = 0; i < bus->watcher_count; i++) {
-        if (bus->watchers[i].started != NULL)
-            bus->watchers[i].started(bus->watchers[i].context, peer);
-    }
+    tell_started(bus, peer);
     bus_read_ring(bus, peer); /* what was held until now */
     bus_settle(bus);
 }
@@ -230,14 +264,55 @@ void bus_peer_died(struct bus *bus, unsigned peer)
     if ((bus->live & bus_bit(peer)) == 0)
         return;
     bus_read_ring(bus, peer);
-    bus_out_reset(bus, peer);
-    bus->live &= ~bus_bit(peer);
-    bus->resync &= ~bus_bit(peer);
-    for (unsigned i = 0; i < bus->watcher_count; i++) {
-        if (bus->watchers[i].died != NULL)
-            bus->watchers[i].died(bus->watchers[i].context, peer);
-    }
+    bury(bus, peer);
     bus_settle(bus);
+}
+
+void bus_peer_renewed(struct bus *bus, unsigned peer, struct publication_origin origin)
+{
+    assert(peer < bus->count && !bus->applying);
+    if ((bus->live & bus_bit(peer)) == 0) {
+        bus_peer_started(bus, peer, origin);
+        return;
+    }
+    bus_read_ring(bus, peer);
+    bus->peers[peer].origin = origin;
+    bus_read_ring(bus, peer);
+    bus->resync |= bus_bit(peer);
+    bus_settle(bus);
+}
+
+void bus_node_started(struct bus *bus, unsigned peer, struct publication_origin origin)
+{
+    assert(peer < bus->count);
+    uint64_t bit = bus_bit(peer);
+    if ((bus->mapped & bit) == 0 ||
+        ((bus->live & bit) != 0 && bus->peers[peer].origin.incarnation == origin.incarnation))
+        return;
+    bus_node_died(bus, peer);
+    bus->peers[peer].origin = origin;
+    bus->live |= bit;
+    tell_started(bus, peer);
+}
+
+void bus_node_died(struct bus *bus, unsigned peer)
+{
+    assert(peer < bus->count);
+    if ((bus->live & bus_bit(peer)) != 0)
+        bury(bus, peer);
+}
+
+void bus_node_write(uint8_t *to, unsigned peer, bool up, struct publication_origin origin)
+{
+    to[0] = (uint8_t)peer;
+    to[1] = up;
+    put_u16_le(to + 2, origin.node);
+    put_u64_le(to + 4, origin.incarnation);
+}
+
+void bus_hold(struct bus *bus, bool hold)
+{
+    bus->full_stop = hold;
 }
 
 void bus_count_dropped_qos0(struct bus *bus, unsigned peer)

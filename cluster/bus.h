@@ -41,20 +41,32 @@ enum bus_record_type {
     BUS_RECORD_MOVE_MARK = 31, /* session_move.h */
     BUS_RECORD_WILL = 40,      /* wills.h */
     BUS_RECORD_RETAINED = 50,  /* retained message for a peer's full state */
+    BUS_RECORD_FORWARD = 60,   /* link_relay.h: between links, records of one worker */
+    BUS_RECORD_ANSWER = 61,    /* link_relay.h: between links, a record for one worker */
+    BUS_RECORD_AS = 62,        /* from the link to a worker: a record of a node, unpacked by the bus itself */
+    BUS_RECORD_NODE = 63,      /* from the link to a worker: a node is reachable, or is not */
     BUS_RECORD_TYPES = 64,
 };
 
+/*
+ * Peers are numbered the same in all processes of a node: workers from 0 by their slots; in a cluster then
+ * the link, and behind it the nodes in the order of the cluster file. A worker has a lane *to* each node,
+ * which the link reads; what comes *from* a node comes in the link's lane, packed as BUS_RECORD_AS.
+ */
 struct bus_lane_descriptors { /* all borrowed until bus_new returns (it maps them) */
     int out_ring;             /* this process writes frames and head */
     int out_cursor;           /* read-only: how far the peer has come */
-    int in_ring;              /* read-only */
+    int in_ring;              /* read-only; -1: nothing comes in a lane of its own */
     int in_cursor;            /* this process writes */
 };
 
 struct bus_settings {
-    unsigned self;                            /* own peer index = own slot */
-    unsigned peers;                           /* how many there are, self included; index self has no lane */
-    struct publication_origin origin;         /* own */
+    unsigned self;    /* own peer index = own slot */
+    unsigned peers;   /* how many there are, self included; index self has no lane */
+    unsigned workers; /* the first of them, whom bus_live_peers() is about; 0: all are */
+    bool links;       /* the bus between links: frames are known by the node of their origin, node_ids */
+    const uint16_t *node_ids;         /* [peers], borrowed for the bus's life; NULL: nodes have none */
+    struct publication_origin origin; /* own */
     const struct bus_lane_descriptors *lanes; /* [peers] */
     struct counters *counters;                /* own page */
     const char *quarantine;      /* folder for frames that were tried twice; NULL: dropped with an alarm */
@@ -62,6 +74,9 @@ struct bus_settings {
     void *context;
     /* What the operator must hear of (node/ logs it). */
     void (*alarm)(void *context, unsigned peer, const char *text);
+    /* A frame was applied and its lane's cursor is about to pass it: what became of it must be safe. May be
+       NULL. */
+    void (*passing)(void *context, unsigned peer, uint64_t offset);
 };
 
 struct bus;
@@ -72,7 +87,8 @@ void bus_set_carrier(struct bus *bus, struct bus_carrier *carrier);
 
 unsigned bus_self(const struct bus *bus);
 struct publication_origin bus_origin(const struct bus *bus);
-uint64_t bus_live_peers(const struct bus *bus); /* bit mask, without self */
+uint64_t bus_live_peers(const struct bus *bus); /* bit mask of workers, without self */
+uint64_t bus_live_all(const struct bus *bus);   /* the link and nodes as well */
 /* All zero for a peer that does not exist: the number may have come in a record. */
 struct publication_origin bus_peer_origin(const struct bus *bus, unsigned peer);
 
@@ -96,6 +112,21 @@ uint64_t bus_full(struct bus *bus, uint64_t peers, size_t size, enum bus_room ro
  * before the next bus call. Hot path: no allocation, no syscall.
  */
 uint8_t *bus_put(struct bus *bus, unsigned peer, enum bus_record_type type, size_t size, enum bus_room room);
+/* The same for a record that a worker is to take as one of `as`, a node (or a worker of it, `origin`). Link.
+ */
+uint8_t *bus_put_as(struct bus *bus, unsigned peer, unsigned as, struct publication_origin origin,
+    enum bus_record_type type, size_t size, enum bus_room room);
+#define BUS_AS_HEAD_SIZE 14u
+/*
+ * For who passes on frames of other lanes: what lies in the lane to `peer` by the next bus_publish() holds
+ * all of `source` (any number below BUS_WINDOW_SOURCES) up to this offset; and what an earlier incarnation
+ * had taken of the source with this id.
+ */
+enum status bus_take(
+    struct bus *bus, unsigned peer, unsigned source, uint64_t id, uint64_t offset) CHECK_RESULT;
+uint64_t bus_taken(const struct bus *bus, unsigned peer, unsigned source, uint64_t id);
+/* The carrier has lost what it was given: everything from this offset on is offered to it again. */
+void bus_resend(struct bus *bus, unsigned peer, uint64_t offset);
 /* Closes all open frames and publishes the heads: from here on they survive. Early flushes only. */
 void bus_publish(struct bus *bus);
 /* As bus_publish, then hands the frames to the carrier. Before client sockets are flushed, once a turn. */
@@ -114,11 +145,16 @@ struct bus_record {
     struct publication_origin origin; /* of that peer's incarnation that wrote it */
     uint64_t offset;                  /* lane offset of its frame */
     enum bus_record_type type;
+    uint64_t asker;    /* incarnation that answers to what the body asks are for: origin's, or the node's */
     struct bytes body; /* private copy, valid during the call; hostile: check everything */
 };
 /* STATUS_PROTOCOL: dropped and counted. */
 typedef enum status (*bus_handler)(void *context, const struct bus_record *record);
 void bus_set_handler(struct bus *bus, enum bus_record_type type, bus_handler handler, void *context);
+
+/* No further frame is applied until it is called with false: what was made of the last one has no room. Link.
+ */
+void bus_hold(struct bus *bus, bool hold);
 
 /* The carrier brought a message (one or more whole frames). */
 void bus_receive(struct bus *bus, struct bytes message);
@@ -149,8 +185,21 @@ void bus_peer_started(struct bus *bus, unsigned peer, struct publication_origin 
 /* Reads the dead peer's ring to its head first, then tells the watchers. */
 void bus_peer_died(struct bus *bus, unsigned peer);
 
+/*
+ * The peer's process is another, whose lanes go on where those of the old one stopped, and it serves as if
+ * nothing had been (a link): full state is exchanged, and nothing is forgotten meanwhile.
+ */
+void bus_peer_renewed(struct bus *bus, unsigned peer, struct publication_origin origin);
+/* A node, as the link says: as the two above, but nothing is read from a lane of its own. */
+void bus_node_started(struct bus *bus, unsigned peer, struct publication_origin origin);
+void bus_node_died(struct bus *bus, unsigned peer);
+/* The body of BUS_RECORD_NODE. */
+#define BUS_NODE_SIZE 12u
+void bus_node_write(uint8_t *to, unsigned peer, bool up, struct publication_origin origin);
+
 struct bus_watcher { /* modules that must know; all members may be NULL */
     void *context;
+    bool far; /* told of the link and of nodes, too; the others hear of workers alone */
     void (*started)(void *context, unsigned peer); /* a new incarnation: nothing of the old one holds */
     void (*died)(void *context, unsigned peer);
     void (*turn_applied)(void *context);               /* after a batch of records was applied */

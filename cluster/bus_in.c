@@ -45,8 +45,62 @@ static void quarantine(struct bus *bus, unsigned peer, struct bytes frame, uint6
         kept ? "set aside as" : "dropped, could not be written to", path);
 }
 
+/* A node behind the link, which vouches for it: a peer with a lane to it and none from it. */
+static bool is_node(const struct bus *bus, unsigned peer)
+{
+    return peer < bus->count && (bus->mapped & ~bus->readable & bus_bit(peer)) != 0;
+}
+
+static void apply_record(struct bus *bus, const struct bus_record *record);
+
+/* A record of a node, or of one of its workers, that the link passes on. */
+static void apply_as(struct bus *bus, const struct bus_record *record)
+{
+    struct bytes body = record->body;
+    unsigned peer = body.size < BUS_AS_HEAD_SIZE ? BUS_PEERS_MAX : body.data[0];
+    if (!is_node(bus, peer) || body.data[1] == BUS_RECORD_AS || body.data[1] == BUS_RECORD_NODE ||
+        (bus->workers & bus_bit(record->peer)) != 0) {
+        bus->counters->bus_frames_bad++;
+        return;
+    }
+    if ((bus->live & bus_bit(peer)) == 0)
+        return; /* it was lost meanwhile */
+    struct bus_record inner = {.peer = peer,
+        .origin = {.slot = get_u16_le(body.data + 2),
+            .node = get_u16_le(body.data + 4),
+            .incarnation = get_u64_le(body.data + 6)},
+        .offset = record->offset,
+        .type = (enum bus_record_type)body.data[1],
+        .asker = bus->peers[peer].origin.incarnation,
+        .body = bytes_of(body.data + BUS_AS_HEAD_SIZE, body.size - BUS_AS_HEAD_SIZE)};
+    apply_record(bus, &inner);
+}
+
+static void apply_node(struct bus *bus, const struct bus_record *record)
+{
+    struct bytes body = record->body;
+    unsigned peer = body.size != BUS_NODE_SIZE ? BUS_PEERS_MAX : body.data[0];
+    if (!is_node(bus, peer) || (bus->workers & bus_bit(record->peer)) != 0) {
+        bus->counters->bus_frames_bad++;
+        return;
+    }
+    struct publication_origin origin = {
+        .slot = (uint16_t)peer, .node = get_u16_le(body.data + 2), .incarnation = get_u64_le(body.data + 4)};
+    if (body.data[1] != 0)
+        bus_node_started(bus, peer, origin);
+    else
+        bus_node_died(bus, peer);
+}
+
 static void apply_record(struct bus *bus, const struct bus_record *record)
 {
+    if (__builtin_expect(record->type >= BUS_RECORD_AS && record->type < BUS_RECORD_TYPES, 0)) {
+        if (record->type == BUS_RECORD_AS)
+            apply_as(bus, record);
+        else
+            apply_node(bus, record);
+        return;
+    }
     const struct bus_handler_entry *entry = &bus->handlers[(unsigned)record->type % BUS_RECORD_TYPES];
     if (record->type >= BUS_RECORD_TYPES || entry->handle == NULL ||
         entry->handle(entry->context, record) != STATUS_OK)
@@ -55,7 +109,8 @@ static void apply_record(struct bus *bus, const struct bus_record *record)
 
 static void apply_records(struct bus *bus, unsigned peer, const struct bus_frame *frame, struct bytes rest)
 {
-    struct bus_record record = {.peer = peer, .origin = frame->origin, .offset = frame->offset};
+    struct bus_record record = {
+        .peer = peer, .origin = frame->origin, .offset = frame->offset, .asker = frame->origin.incarnation};
     for (;;) {
         uint8_t type;
         enum status status = bus_record_next(&rest, &type, &record.body);
@@ -82,7 +137,10 @@ static void apply_frame(struct bus *bus, unsigned peer, const struct bus_frame *
     } else {
         quarantine(bus, peer, bytes_of(bytes, frame->length), frame->offset);
     }
-    bus_lane_in_pass(lane, frame->offset + bus_frame_stride(frame->length));
+    uint64_t end = frame->offset + bus_frame_stride(frame->length);
+    if (bus->passing != NULL)
+        bus->passing(bus->context, peer, end);
+    bus_lane_in_pass(lane, end);
 }
 
 /*
@@ -95,10 +153,18 @@ static bool held(const struct bus *bus, unsigned peer, const struct bus_frame *f
            frame->origin.incarnation > bus->peers[peer].origin.incarnation;
 }
 
+/* The frame is one of this peer. */
+static bool is_from(const struct bus *bus, const struct bus_frame *frame, unsigned peer)
+{
+    return bus->links ? frame->origin.node == bus->node_ids[peer] : frame->origin.slot == peer;
+}
+
 void bus_read_ring(struct bus *bus, unsigned peer)
 {
     struct bus_lane_in *lane = &bus->peers[peer].in;
     uint64_t head;
+    if ((bus->readable & bus_bit(peer)) == 0)
+        return;
     if (!bus_lane_in_head(lane, &head)) {
         give_up_ring(bus, peer);
         return;
@@ -108,11 +174,11 @@ void bus_read_ring(struct bus *bus, unsigned peer)
         enum status status = bus_lane_in_copy(lane, head, bus->scratch, &frame);
         if (status == STATUS_NOT_FOUND)
             return;
-        if (status != STATUS_OK || frame.origin.slot != peer) {
+        if (status != STATUS_OK || !is_from(bus, &frame, peer)) {
             give_up_ring(bus, peer);
             return;
         }
-        if (held(bus, peer, &frame))
+        if (held(bus, peer, &frame) || bus->full_stop)
             return;
         apply_frame(bus, peer, &frame, bus->scratch);
     }
@@ -122,7 +188,7 @@ void bus_read_ring(struct bus *bus, unsigned peer)
 static void receive_frame(struct bus *bus, const struct bus_frame *frame, const uint8_t *bytes)
 {
     unsigned peer = frame->origin.slot;
-    if (peer >= bus->count || (bus->mapped & bus_bit(peer)) == 0) {
+    if (peer >= bus->count || (bus->readable & bus_bit(peer)) == 0) {
         bus->counters->bus_frames_bad++;
         return;
     }
@@ -163,7 +229,7 @@ void bus_receive(struct bus *bus, struct bytes message)
 uint64_t bus_behind(const struct bus *bus)
 {
     uint64_t behind = 0;
-    bus_for_each_peer(bus->live, peer)
+    bus_for_each_peer(bus->live & bus->readable, peer)
     {
         if (bus_window_load(bus->peers[peer].in.window.behind) != 0)
             behind |= bus_bit(peer);
@@ -176,7 +242,7 @@ void bus_drain(struct bus *bus)
     if (bus->applying)
         return;
     bus->drained_us = clock_monotonic_us();
-    bus_for_each_peer(bus->mapped, peer) bus_read_ring(bus, peer);
+    bus_for_each_peer(bus->readable, peer) bus_read_ring(bus, peer);
     bus_settle(bus);
 }
 
@@ -188,7 +254,7 @@ void bus_drain_if_stale(struct bus *bus, uint64_t now_us)
 
 void bus_in_tick(struct bus *bus, uint64_t now_us)
 {
-    bus_for_each_peer(bus->mapped, peer)
+    bus_for_each_peer(bus->readable, peer)
     {
         struct bus_lane_in *lane = &bus->peers[peer].in;
         /* Heals our own page, should anything have scribbled over it: the sender waits for it. */

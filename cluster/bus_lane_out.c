@@ -1,6 +1,9 @@
 /* The outgoing side of one lane. See the header for its picture; bus.c drives it. */
 #include "cluster/bus_lane_out.h"
 
+#include <assert.h>
+#include <stdlib.h>
+
 void bus_lane_out_start(struct bus_lane_out *lane)
 {
     /* A head that is no multiple of 8 is damage: the peer will find its ring corrupt and skip to our head. */
@@ -65,4 +68,73 @@ struct bytes bus_lane_out_run(struct bus_lane_out *lane)
     }
     lane->sent = lane->head;
     return BYTES_NONE;
+}
+
+/* The entry that holds for this head, or NULL. */
+static struct bus_window_taken *entry_of(const struct bus_lane_out *lane, unsigned source)
+{
+    struct bus_window_taken *pair = lane->window.taken[source], *best = NULL;
+    for (unsigned i = 0; i < 2; i++) {
+        bool holds = pair[i].number != 0 && (int64_t)(lane->head - pair[i].head) >= 0;
+        if (holds && (best == NULL || pair[i].number > best->number))
+            best = &pair[i];
+    }
+    return best;
+}
+
+/* Reads what the last incarnation noted, and clears what it wrote for a head that never was. */
+static enum status load_sources(struct bus_lane_out *lane)
+{
+    lane->sources = calloc(BUS_WINDOW_SOURCES, sizeof *lane->sources);
+    if (lane->sources == NULL)
+        return STATUS_NO_MEMORY;
+    for (unsigned i = 0; i < BUS_WINDOW_SOURCES; i++) {
+        const struct bus_window_taken *entry = entry_of(lane, i);
+        struct bus_window_taken *pair = lane->window.taken[i];
+        if (entry != NULL)
+            lane->sources[i] = (struct bus_lane_source){.id = entry->id,
+                .offset = entry->offset,
+                .number = entry->number,
+                .current = entry == &pair[1]};
+        pair[entry == &pair[1] ? 0 : 1].number = 0;
+        if (entry == NULL)
+            pair[0].number = 0;
+    }
+    return STATUS_OK;
+}
+
+uint64_t bus_lane_out_taken(const struct bus_lane_out *lane, unsigned source, uint64_t id)
+{
+    if (lane->sources != NULL)
+        return lane->sources[source].id == id ? lane->sources[source].offset : 0;
+    const struct bus_window_taken *entry = entry_of(lane, source);
+    return entry != NULL && entry->id == id ? entry->offset : 0;
+}
+
+enum status bus_lane_out_take(struct bus_lane_out *lane, unsigned source, uint64_t id, uint64_t offset)
+{
+    assert(source < BUS_WINDOW_SOURCES);
+    if (lane->sources == NULL && load_sources(lane) != STATUS_OK)
+        return STATUS_NO_MEMORY;
+    lane->sources[source].id = id;
+    lane->sources[source].offset = offset;
+    lane->dirty |= UINT64_C(1) << source;
+    return STATUS_OK;
+}
+
+void bus_lane_out_note(struct bus_lane_out *lane, uint64_t head)
+{
+    for (uint64_t left = lane->dirty; left != 0; left &= left - 1) {
+        unsigned index = (unsigned)__builtin_ctzll(left);
+        struct bus_lane_source *source = &lane->sources[index];
+        source->current ^= 1;
+        source->number++;
+        struct bus_window_taken *entry = &lane->window.taken[index][source->current];
+        bus_window_store(&entry->number, 0); /* killed in the middle: it says nothing */
+        entry->id = source->id;
+        entry->head = head;
+        entry->offset = source->offset;
+        bus_window_store(&entry->number, source->number);
+    }
+    lane->dirty = 0;
 }

@@ -14,17 +14,40 @@
 #include "shared/bus_frame.h"
 #include "shared/bus_window.h"
 
+/*
+ * A sender that passes on what it read from other lanes notes how far: together with the head, so that after
+ * a crash its next incarnation knows exactly which frames of the source lie in this ring already (BUS rules
+ * 2). The entry is written before the head is published; one whose head lies beyond the published one never
+ * holds.
+ */
+struct bus_lane_source {
+    uint64_t id;
+    uint64_t offset;  /* taken up to here; counts once the head is published */
+    uint64_t number;  /* of the entry that holds */
+    unsigned current; /* which of the two that is */
+};
+
 struct bus_lane_out {
     struct bus_window window;
-    uint64_t tail;   /* where the next byte goes */
-    uint64_t frame;  /* where the open frame starts */
-    uint64_t head;   /* as published */
-    uint64_t sent;   /* handed to the carrier up to here */
-    uint64_t cursor; /* the peer's, as last read */
-    unsigned frames; /* closed since the last bus_lane_out_publish */
-    bool open;       /* a frame is open */
-    bool cursor_bad; /* the peer's cursor made no sense when last read */
+    uint64_t tail;                   /* where the next byte goes */
+    uint64_t frame;                  /* where the open frame starts */
+    uint64_t head;                   /* as published */
+    uint64_t sent;                   /* handed to the carrier up to here */
+    uint64_t cursor;                 /* the peer's, as last read */
+    unsigned frames;                 /* closed since the last bus_lane_out_publish */
+    bool open;                       /* a frame is open */
+    bool cursor_bad;                 /* the peer's cursor made no sense when last read */
+    struct bus_lane_source *sources; /* owned, [BUS_WINDOW_SOURCES]; NULL until one is used */
+    uint64_t dirty;                  /* sources to be noted at the next publication */
 };
+
+/* What was taken from this source as of the published head; 0 if nothing was of the one with this id. */
+uint64_t bus_lane_out_taken(const struct bus_lane_out *lane, unsigned source, uint64_t id);
+/* All up to here of this source was put by now. STATUS_NO_MEMORY at the first use only. */
+enum status bus_lane_out_take(
+    struct bus_lane_out *lane, unsigned source, uint64_t id, uint64_t offset) CHECK_RESULT;
+/* Writes the entries that are due, for a head that is about to be published. */
+void bus_lane_out_note(struct bus_lane_out *lane, uint64_t head);
 
 /* What a record may cost beside its body: its header, a new frame's header, the gap behind that. */
 #define BUS_LANE_OVERHEAD (BUS_RECORD_HEADER_SIZE + BUS_FRAME_HEADER_SIZE + 8)
@@ -69,6 +92,8 @@ static inline uint8_t *bus_lane_out_put(
 /* Makes all closed frames visible to the peer; they survive this process from here on. */
 static inline void bus_lane_out_publish(struct bus_lane_out *lane)
 {
+    if (lane->dirty != 0)
+        bus_lane_out_note(lane, lane->tail);
     lane->head = lane->tail;
     lane->frames = 0;
     bus_window_store(lane->window.head, lane->head);

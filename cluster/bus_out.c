@@ -84,6 +84,44 @@ uint8_t *bus_put(struct bus *bus, unsigned peer, enum bus_record_type type, size
     return bus_lane_out_put(&bus->peers[peer].out, bus->origin, (uint8_t)type, size);
 }
 
+uint8_t *bus_put_as(struct bus *bus, unsigned peer, unsigned as, struct publication_origin origin,
+    enum bus_record_type type, size_t size, enum bus_room room)
+{
+    uint8_t *to = bus_put(bus, peer, BUS_RECORD_AS, BUS_AS_HEAD_SIZE + size, room);
+    if (to == NULL)
+        return NULL;
+    to[0] = (uint8_t)as;
+    to[1] = (uint8_t)type;
+    put_u16_le(to + 2, origin.slot);
+    put_u16_le(to + 4, origin.node);
+    put_u64_le(to + 6, origin.incarnation);
+    return to + BUS_AS_HEAD_SIZE;
+}
+
+enum status bus_take(struct bus *bus, unsigned peer, unsigned source, uint64_t id, uint64_t offset)
+{
+    enum status status = bus_lane_out_take(&bus->peers[peer].out, source, id, offset);
+    if (status == STATUS_OK)
+        bus->unpublished |= bus_bit(peer);
+    return status;
+}
+
+uint64_t bus_taken(const struct bus *bus, unsigned peer, unsigned source, uint64_t id)
+{
+    return bus_lane_out_taken(&bus->peers[peer].out, source, id);
+}
+
+void bus_resend(struct bus *bus, unsigned peer, uint64_t offset)
+{
+    struct bus_lane_out *lane = &bus->peers[peer].out;
+    uint64_t bit = bus_bit(peer);
+    if ((bus->mapped & bit) == 0 || lane->head - offset > lane->window.size)
+        return;
+    lane->sent = offset;
+    bus->refused &= ~bit;
+    bus->unsent |= bit;
+}
+
 bool bus_unpublished(const struct bus *bus)
 {
     return bus->unpublished != 0;
@@ -185,7 +223,7 @@ static void tell_room(struct bus *bus, unsigned peer)
     bus->waiting &= ~bit;
     bus->lost_step &= ~bit;
     for (unsigned i = 0; lost_step && i < bus->watcher_count; i++) {
-        if (bus->watchers[i].out_of_step != NULL)
+        if (bus->watchers[i].out_of_step != NULL && bus_watcher_hears(bus, &bus->watchers[i], peer))
             bus->watchers[i].out_of_step(bus->watchers[i].context, peer);
     }
     if (lost_step) { /* it reads the mark or, behind it in the lane, the request to ask for full state */
@@ -193,7 +231,7 @@ static void tell_room(struct bus *bus, unsigned peer)
         bus_window_store(bus->peers[peer].out.window.behind, 0);
     }
     for (unsigned i = 0; i < bus->watcher_count; i++) {
-        if (bus->watchers[i].room != NULL)
+        if (bus->watchers[i].room != NULL && bus_watcher_hears(bus, &bus->watchers[i], peer))
             bus->watchers[i].room(bus->watchers[i].context, peer);
     }
 }

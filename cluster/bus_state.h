@@ -35,7 +35,12 @@ struct bus {
     void *context;
     void (*alarm)(void *context, unsigned peer, const char *text);
 
-    uint64_t mapped; /* there is a lane to and from this peer */
+    uint64_t mapped;   /* there is a lane to this peer */
+    uint64_t readable; /* there is one from it */
+    uint64_t workers;  /* peers that are */
+    bool links;
+    const uint16_t *node_ids;
+    void (*passing)(void *context, unsigned peer, uint64_t offset);
     uint64_t live;
     uint64_t unpublished; /* records were put since the last bus_publish */
     uint64_t unsent;      /* published frames have not been offered to the carrier */
@@ -44,6 +49,7 @@ struct bus {
     uint64_t
         lost_step;   /* a control record found no room: nothing is put until there is room for full state */
     uint64_t resync; /* our incoming lane was corrupt: `out_of_step` is due */
+    bool full_stop;  /* bus_hold(): nothing more is applied now */
     bool applying;   /* a handler is running: no second level of receiving */
     bool applied;    /* records were applied since `turn_applied` */
     bool settling;   /* watchers are being told */
@@ -63,6 +69,9 @@ static inline uint64_t bus_bit(unsigned peer)
 {
     return (uint64_t)1 << peer;
 }
+
+/* Is this watcher told of this peer? */
+bool bus_watcher_hears(const struct bus *bus, const struct bus_watcher *watcher, unsigned peer);
 
 /* Tells the watchers what has become due: resync, turn_applied. Not while a handler runs. */
 void bus_settle(struct bus *bus);

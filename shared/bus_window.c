@@ -12,8 +12,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The ring's file: one page with the head, then the data. The cursor's file: one page. */
-#define PAGE 4096
+/* The ring's file: one page with the head, one with what was taken from other lanes, then the data. The
+ * cursor's file: one page. */
+#define PAGE      4096
+#define HEAD_SIZE (2 * PAGE)
+
+_Static_assert(BUS_WINDOW_SOURCES * 2 * sizeof(struct bus_window_taken) == PAGE, "fits its page");
 
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
@@ -49,7 +53,7 @@ enum status bus_window_create(size_t size, int *ret_ring_fd, int *ret_cursor_fd)
     if (!size_allowed(size))
         return STATUS_INVALID;
     int ring, cursor;
-    enum status status = create_sealed("shoal-lane-ring", PAGE + size, &ring);
+    enum status status = create_sealed("shoal-lane-ring", HEAD_SIZE + size, &ring);
     if (status != STATUS_OK)
         return status;
     status = create_sealed("shoal-lane-cursor", PAGE, &cursor);
@@ -97,28 +101,32 @@ static enum status sealed_size(int fd, size_t *ret_size)
 /* In the head page, apart from the head, which changes all the time. */
 #define BEHIND_AT 512
 
-/* Head page, data, and the data once more behind it. */
+/* Head pages, data, and the data once more behind it. */
 static enum status map_ring(int fd, int protection, struct bus_window *window)
 {
     size_t file_size;
     enum status status = sealed_size(fd, &file_size);
     if (status != STATUS_OK)
         return status;
-    size_t size = file_size - PAGE;
+    if (file_size < HEAD_SIZE)
+        return STATUS_INVALID;
+    size_t size = file_size - HEAD_SIZE;
     if (!size_allowed(size))
         return STATUS_INVALID;
     uint8_t *base =
-        mmap(NULL, PAGE + 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        mmap(NULL, HEAD_SIZE + 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return STATUS_SYSTEM;
-    if (mmap(base, PAGE + size, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
-        mmap(base + PAGE + size, size, protection, MAP_SHARED | MAP_FIXED, fd, PAGE) == MAP_FAILED) {
-        munmap(base, PAGE + 2 * size);
+    if (mmap(base, HEAD_SIZE + size, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+        mmap(base + HEAD_SIZE + size, size, protection, MAP_SHARED | MAP_FIXED, fd, HEAD_SIZE) ==
+            MAP_FAILED) {
+        munmap(base, HEAD_SIZE + 2 * size);
         return STATUS_SYSTEM;
     }
-    window->ring = base + PAGE;
+    window->ring = base + HEAD_SIZE;
     window->size = size;
     window->head = (uint64_t *)(void *)base;
+    window->taken = (struct bus_window_taken(*)[2])(void *)(base + PAGE);
     window->behind = (uint64_t *)(void *)(base + BEHIND_AT);
     return STATUS_OK;
 }
@@ -166,7 +174,7 @@ enum status bus_window_map_receiver(int ring_fd, int cursor_fd, struct bus_windo
 void bus_window_unmap(struct bus_window *window)
 {
     if (window->head != NULL)
-        munmap(window->head, PAGE + 2 * window->size);
+        munmap(window->head, HEAD_SIZE + 2 * window->size);
     if (window->cursor != NULL)
         munmap(window->cursor, PAGE);
     memset(window, 0, sizeof *window);

@@ -29,15 +29,28 @@ enum status bus_window_reopen_readonly(int fd, int *ret_fd) CHECK_RESULT;
 /* The largest power of two not above `size`, within the limits: what bus_window_create takes. */
 size_t bus_window_round(size_t size);
 
+/*
+ * What a sender that passes on other lanes' frames has taken from them, as of a head: two entries per source,
+ * written in turn, so that one always holds. bus_lane_out.h has the rules.
+ */
+#define BUS_WINDOW_SOURCES 64
+struct bus_window_taken {
+    uint64_t number; /* counts up; 0: nothing was written */
+    uint64_t id;     /* whose offsets these are: a source that begins anew has another */
+    uint64_t head;   /* of this ring, once what was taken lies in it */
+    uint64_t offset; /* of the source, up to which it was taken */
+};
+
 /* A mapped window. Embedded in the lane; the members are hot. */
 struct bus_window {
     uint8_t *ring;    /* `size` bytes twice back to back; readable only at the receiver */
     size_t size;      /* power of two */
     uint64_t *head;   /* in the ring's file, as the next */
     uint64_t *behind; /* not 0: the sender has kept control records back, the receiver must ask for all */
-    uint64_t *cursor; /* in the cursor's file, as the next two */
-    uint64_t *trying; /* offset of the frame that the receiver is applying, + 1; 0: none */
-    uint64_t *tries;  /* how often it was begun */
+    struct bus_window_taken (*taken)[2]; /* [BUS_WINDOW_SOURCES]; in the ring's file */
+    uint64_t *cursor;                    /* in the cursor's file, as the next two */
+    uint64_t *trying;                    /* offset of the frame that the receiver is applying, + 1; 0: none */
+    uint64_t *tries;                     /* how often it was begun */
 };
 
 enum status bus_window_map_sender(int ring_fd, int cursor_fd, struct bus_window *ret_window) CHECK_RESULT;

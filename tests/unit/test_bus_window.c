@@ -101,7 +101,7 @@ static void an_unsealed_file_is_refused(void **state)
     struct lane lane = lane_make();
     struct bus_window window;
     int fd = memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    assert_int_equal(ftruncate(fd, (off_t)(4096 + SIZE)), 0);
+    assert_int_equal(ftruncate(fd, (off_t)(8192 + SIZE)), 0);
     assert_int_equal(bus_window_map_receiver(fd, lane.cursor, &window), STATUS_INVALID);
     close(fd);
     lane_close(&lane);
