@@ -164,7 +164,7 @@ uint64_t claims_owned(const struct claims *claims, struct bytes client_id)
 
 void claims_reclaim(struct claims *claims, struct bytes client_id, uint64_t stamp)
 {
-    claims_report(claims, client_id, stamp);
+    claims_report(claims, client_id, stamp, 0);
 }
 
 uint64_t claims_next_us(const struct claims *claims)
@@ -238,8 +238,11 @@ void claims_answered(struct claims *claims, unsigned registrar, uint64_t number,
     struct claim *claim = number != 0 ? find_outstanding(claims, number) : NULL;
     if (claim != NULL && !bytes_equal(claim->client_id, client_id))
         return; /* hostile */
-    if (claim != NULL && claim->asks) {
-        finish(claim, grant);
+    if (claim == NULL && grant->outcome == CLAIM_SUPERSEDED)
+        (void)ghost_answered(claims, number, client_id, grant);
+    if ((claim != NULL && claim->asks) || grant->outcome == CLAIM_SUPERSEDED) {
+        if (claim != NULL)
+            finish(claim, grant);
         return;
     }
     struct claims_grant result = *grant;
@@ -263,13 +266,13 @@ void claims_answered(struct claims *claims, unsigned registrar, uint64_t number,
             give_back(claims, client_id, result.stamp, true);
             uint64_t owned = claims_owned(claims, client_id);
             if (owned != 0) /* an older one: somebody may have to fetch it */
-                claims_report(claims, client_id, owned);
+                claims_report(claims, client_id, owned, 0);
             return;
         }
     }
     /* The stand-in answered, and the home slot is back: it must know. */
     if (claims_registrar_of(claims, claims_home(claims, client_id)) != registrar)
-        claims_report(claims, client_id, result.stamp);
+        claims_report(claims, client_id, result.stamp, 0);
 }
 
 uint64_t claims_incarnation(const struct claims *claims, unsigned peer)
@@ -327,6 +330,8 @@ static bool begin(struct claims *claims, struct claim *claim)
 {
     assert(claim->client_id.size >= 1 && claim->client_id.size <= CLAIMS_CLIENT_ID_MAX);
     claim->begun_us = clock_monotonic_us();
+    if (claim->since_us == 0)
+        claim->since_us = claim->begun_us;
     claim->id = ++claims->number;
     list_append(&claims->outstanding, &claim->link);
     list_init(&claim->bucket);
@@ -348,12 +353,14 @@ static void ask_registrar(struct claims *claims, struct claim *claim)
     uint8_t kind = claim->asks ? CLAIMS_ASK : CLAIMS_CLAIM;
     claim->registrar = claims_registrar_of(claims, claims_home_of(claims, hash));
     if (claim->registrar == bus_self(claims->bus)) {
-        claims_handle(claims, claim->registrar, kind, claim->id, claim->begun_us, claim->client_id);
+        claims_handle(
+            claims, claim->registrar, kind, claim->id, claim->begun_us, claim->since_us, claim->client_id);
         return;
     }
     uint8_t *to = claims_begin(claims, claim->registrar, claims->scratch, kind);
     to = record_write_u64(to, claim->id);
     to = record_write_u64(to, claim->begun_us);
+    to = record_write_u64(to, claim->since_us);
     claims_send(claims, claim->registrar, claims_write_id(to, claim->client_id));
 }
 
@@ -501,12 +508,13 @@ static void go_on_alone(struct claims *claims, struct claim *claim)
     }
     grant.stamp = bus_stamp(claims->bus);
     struct bytes client_id = claim->client_id;
+    uint64_t since_us = claim->since_us;
     uint8_t *copy = malloc(client_id.size);
     if (copy != NULL)
         memcpy(copy, client_id.data, client_id.size);
     finish(claim, &grant);
     if (copy != NULL)
-        claims_report(claims, bytes_of(copy, client_id.size), grant.stamp);
+        claims_report(claims, bytes_of(copy, client_id.size), grant.stamp, since_us);
     free(copy);
 }
 
@@ -544,7 +552,7 @@ static void forget_superseded(struct claims *claims, uint64_t now_us)
         struct claims_superseded *it = list_entry(due.next, struct claims_superseded, link);
         struct bytes client_id = bytes_of(it->id, it->id_size);
         if (claims_owned(claims, client_id) == it->stamp)
-            claims_report(claims, client_id, it->stamp);
+            claims_report(claims, client_id, it->stamp, 0);
         list_remove(&it->link);
         free(it);
     }
@@ -574,23 +582,25 @@ static enum status on_claim(struct claims *claims, unsigned peer, uint8_t kind, 
 {
     uint64_t number = record_read_u64(reader);
     uint64_t begun_us = record_read_u64(reader);
+    uint64_t since_us = record_read_u64(reader);
     struct bytes client_id = read_id(reader);
     if (!record_read_end(reader))
         return STATUS_PROTOCOL;
-    claims_handle(claims, peer, kind, number, begun_us, client_id);
+    claims_handle(claims, peer, kind, number, begun_us, since_us, client_id);
     return STATUS_OK;
 }
 
 static enum status on_answer(struct claims *claims, unsigned peer, struct record_reader *reader)
 {
     uint64_t number = record_read_u64(reader);
-    struct claims_grant grant = {.outcome = record_read_u8(reader) == 0 ? CLAIM_GRANTED : CLAIM_UNANSWERED};
+    uint8_t outcome = record_read_u8(reader);
+    struct claims_grant grant = {.outcome = (enum claim_outcome)outcome};
     grant.stamp = record_read_u64(reader);
     grant.previous = record_read_u8(reader);
     grant.prior = record_read_u8(reader);
     grant.previous_stamp = record_read_u64(reader);
     struct bytes client_id = read_id(reader);
-    if (!record_read_end(reader))
+    if (!record_read_end(reader) || outcome > CLAIM_SUPERSEDED)
         return STATUS_PROTOCOL;
     claims_answered(claims, peer, number, &grant, client_id);
     return STATUS_OK;
@@ -623,9 +633,10 @@ static enum status on_report(struct claims *claims, unsigned peer, struct record
 {
     while (!reader->failed && reader->rest.size > 0) {
         uint64_t stamp = record_read_u64(reader);
+        uint64_t since_us = record_read_u64(reader);
         struct bytes client_id = read_id(reader);
         if (!reader->failed)
-            claims_handle_report(claims, peer, client_id, stamp);
+            claims_handle_report(claims, peer, client_id, stamp, since_us);
     }
     return reader->failed ? STATUS_PROTOCOL : STATUS_OK;
 }

@@ -10,6 +10,10 @@
  * stand-in forgets. A claimant whose registrar dies claims again at the next; one that hears nothing for
  * claim_timeout goes on with a stamp of its own and reports that, and the registrar finds out later who else
  * owned the client (`late`).
+ *
+ * A claim says since when its client has asked for it. One that is older than the owner's, because its worker
+ * stood still meanwhile, is not granted: the client has given that connection up. What was asked for within
+ * CLAIMS_CONCURRENT_US is concurrent; there the registrar's order decides.
  */
 #ifndef CLUSTER_CLAIMS_H
 #define CLUSTER_CLAIMS_H
@@ -19,6 +23,7 @@
 #include "shared/list.h"
 
 #define CLAIMS_TIMEOUT_US    1000000u /* session.claim_timeout */
+#define CLAIMS_CONCURRENT_US 10000u   /* the kernel says in ticks of up to 4 ms when bytes arrived */
 #define CLAIMS_CLIENT_ID_MAX 59000u   /* bytes of a client identifier: fits a record */
 
 struct claims;
@@ -65,13 +70,14 @@ void claims_start(struct claims *claims);
 enum claim_outcome {
     CLAIM_GRANTED, /* `previous` says who had it: a live peer, self (bus_self), or nobody (BUS_PEERS_MAX) */
     CLAIM_UNANSWERED, /* no registrar answered within the time: `stamp` is our own, previous owner unknown */
-    CLAIM_SUPERSEDED, /* a newer claim of another worker stands already: close with 0x8E */
+    CLAIM_SUPERSEDED, /* its client has asked again meanwhile and is served: refuse this connection */
 };
 
 /* Embedded in the connection (or pending will) that waits. */
 struct claim {
     struct list link;       /* list_init() it before the first use */
     struct bytes client_id; /* borrowed from the owner until answered or cancelled */
+    uint64_t since_us;      /* monotonic time at which the client asked for it (CONNECT came); 0: now */
     /* Called once, from a bus handler, tick or watcher, unless claims_claim() returned true. Off all lists
      * then. */
     void (*answered)(struct claim *claim);

@@ -20,19 +20,25 @@ struct claims_report {
     uint8_t *to;    /* in claims->page; NULL: nothing yet */
 };
 
+static void add(struct claims_report *report, struct bytes client_id, uint64_t stamp, uint64_t since_us);
 static void report_owned(struct claims *claims, unsigned peer, uint64_t homes);
 static void report_flush(struct claims_report *report);
 
 void claims_report_add(struct claims_report *report, struct bytes client_id, uint64_t stamp)
 {
+    add(report, client_id, stamp, 0);
+}
+
+static void add(struct claims_report *report, struct bytes client_id, uint64_t stamp, uint64_t since_us)
+{
     struct claims *claims = report->claims;
     if ((report->homes >> claims_home(claims, client_id) & 1) == 0)
         return;
     if (report->peer == bus_self(claims->bus)) {
-        claims_handle_report(claims, report->peer, client_id, stamp);
+        claims_handle_report(claims, report->peer, client_id, stamp, since_us);
         return;
     }
-    size_t size = 8 + 2 + client_id.size;
+    size_t size = 8 + 8 + 2 + client_id.size;
     size_t page_size = (size_t)bus_window_of(claims->bus, report->peer) / 8;
     if (page_size > sizeof claims->page)
         page_size = sizeof claims->page;
@@ -41,12 +47,14 @@ void claims_report_add(struct claims_report *report, struct bytes client_id, uin
     if (CLAIMS_HEAD_SIZE + size > page_size) { /* alone, however long */
         uint8_t *to = claims_begin(claims, report->peer, claims->scratch, CLAIMS_REPORT);
         to = record_write_u64(to, stamp);
+        to = record_write_u64(to, since_us);
         claims_send(claims, report->peer, claims_write_id(to, client_id));
         return;
     }
     if (report->to == NULL)
         report->to = claims_begin(claims, report->peer, claims->page, CLAIMS_REPORT);
     report->to = record_write_u64(report->to, stamp);
+    report->to = record_write_u64(report->to, since_us);
     report->to = claims_write_id(report->to, client_id);
 }
 
@@ -58,7 +66,7 @@ bool claims_collected(struct claims *claims, unsigned home)
 }
 
 void claims_wait_for_reports(struct claims *claims, unsigned peer, uint8_t kind, uint64_t number,
-    uint64_t begun_us, struct bytes client_id)
+    uint64_t begun_us, uint64_t since_us, struct bytes client_id)
 {
     struct claims_pending *pending = malloc(sizeof *pending + client_id.size);
     if (pending == NULL)
@@ -67,6 +75,7 @@ void claims_wait_for_reports(struct claims *claims, unsigned peer, uint8_t kind,
     pending->kind = kind;
     pending->number = number;
     pending->begun_us = begun_us;
+    pending->since_us = since_us;
     pending->id_size = (uint16_t)client_id.size;
     memcpy(pending->id, client_id.data, client_id.size);
     unsigned home = claims_home(claims, client_id);
@@ -138,12 +147,12 @@ void claims_collect_done(struct claims *claims)
     }
 }
 
-void claims_report(struct claims *claims, struct bytes client_id, uint64_t stamp)
+void claims_report(struct claims *claims, struct bytes client_id, uint64_t stamp, uint64_t since_us)
 {
     unsigned home = claims_home(claims, client_id);
     struct claims_report report = {
         .claims = claims, .peer = claims_registrar_of(claims, home), .homes = UINT64_C(1) << home};
-    claims_report_add(&report, client_id, stamp);
+    add(&report, client_id, stamp, since_us);
     report_flush(&report);
 }
 
@@ -205,7 +214,8 @@ static void ready(struct claims *claims, unsigned home)
     {
         struct claims_pending *it = list_entry(element, struct claims_pending, link);
         list_remove(&it->link);
-        claims_handle(claims, it->peer, it->kind, it->number, it->begun_us, bytes_of(it->id, it->id_size));
+        claims_handle(claims, it->peer, it->kind, it->number, it->begun_us, it->since_us,
+            bytes_of(it->id, it->id_size));
         free(it);
     }
     forget_if_back(claims, home);

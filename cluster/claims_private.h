@@ -13,11 +13,14 @@
 
 /*
  * BUS_RECORD_CLAIM: u8 kind, u64 incarnation that it is meant for (a record in the window may be read by the
- * next one, whom it does not concern), then by kind, `id` being u16 size and bytes: CLAIM, ASK      u64
- * number, u64 begun_us, id ANSWER          u64 number, u8 outcome, u64 stamp, u8 previous, u8 prior, id
- * (number 0: nobody asked) RELEASE         u64 stamp, u8 unwanted, id SUPERSEDED      u64 stamp, u8 owner,
- * u64 its incarnation, id REPORT_REQUEST  u8 home, u64 number REPORT          (u64 stamp, id) … REPORT_END u8
- * home, u64 number
+ * next one, whom it does not concern), then by kind, `id` being u16 size and bytes:
+ *
+ * - CLAIM, ASK: u64 number, u64 begun_us, u64 since_us, id
+ * - ANSWER: u64 number (0: nobody asked), u8 outcome, u64 stamp, u8 previous, u8 prior, u64 its stamp, id
+ * - RELEASE: u64 stamp, u8 unwanted, id
+ * - SUPERSEDED: u64 stamp, u8 owner, u64 its incarnation, id
+ * - REPORT_REQUEST, REPORT_END: u8 home, u64 number
+ * - REPORT: (u64 stamp, u64 since_us or 0, id) …
  */
 enum claims_kind {
     CLAIMS_CLAIM = 1,
@@ -54,6 +57,7 @@ struct claims_prior {
 struct claims_record {
     uint64_t hash;
     uint64_t stamp;
+    uint64_t since_us;           /* when the owner's client asked for it; 0: not known */
     struct claims_prior *priors; /* owned, the last one first */
     uint32_t position;           /* in claims->records */
     uint32_t owner_generation;
@@ -83,6 +87,7 @@ struct claims_pending {
     uint8_t kind;
     uint64_t number;
     uint64_t begun_us;
+    uint64_t since_us;
     uint16_t id_size;
     uint8_t id[];
 };
@@ -169,10 +174,11 @@ void claims_superseded(
 
 /* claims_registrar.c */
 void claims_handle(struct claims *claims, unsigned peer, uint8_t kind, uint64_t number, uint64_t begun_us,
-    struct bytes client_id);
+    uint64_t since_us, struct bytes client_id);
 void claims_handle_release(
     struct claims *claims, unsigned peer, struct bytes client_id, uint64_t stamp, bool unwanted);
-void claims_handle_report(struct claims *claims, unsigned peer, struct bytes client_id, uint64_t stamp);
+void claims_handle_report(
+    struct claims *claims, unsigned peer, struct bytes client_id, uint64_t stamp, uint64_t since_us);
 void claims_registrar_tick(struct claims *claims, uint64_t now_us);
 /* Somebody died: its records go, but not before others have reported what they still have. */
 void claims_registrar_sweep_later(struct claims *claims);
@@ -183,15 +189,15 @@ void claims_registrar_done(struct claims *claims);
 /* True if the owners of this home slot's clients are known; begins to ask for them otherwise. */
 bool claims_collected(struct claims *claims, unsigned home);
 void claims_wait_for_reports(struct claims *claims, unsigned peer, uint8_t kind, uint64_t number,
-    uint64_t begun_us, struct bytes client_id);
+    uint64_t begun_us, uint64_t since_us, struct bytes client_id);
 void claims_collect_begin(struct claims *claims, unsigned home);
 void claims_collect_peer_died(struct claims *claims, unsigned peer);
 void claims_collect_peer_started(struct claims *claims);
 void claims_collect_again(struct claims *claims, unsigned peer);
 void claims_collect_tick(struct claims *claims, uint64_t now_us);
 void claims_collect_done(struct claims *claims);
-/* Reports one client to its registrar. */
-void claims_report(struct claims *claims, struct bytes client_id, uint64_t stamp);
+/* Reports one client to its registrar. `since_us`: 0 if it is not known any more. */
+void claims_report(struct claims *claims, struct bytes client_id, uint64_t stamp, uint64_t since_us);
 /* Reports all own clients whose registrar is `peer`. */
 void claims_report_all(struct claims *claims, unsigned peer);
 enum status claims_on_report_request(struct claims *claims, unsigned peer, struct record_reader *reader);

@@ -14,7 +14,8 @@
 #define SWEEP_BUDGET 20000u
 
 static bool grant_claim(struct claims *claims, unsigned peer, struct bytes client_id, uint64_t hash,
-    struct claims_grant *ret_grant);
+    uint64_t since_us, struct claims_grant *ret_grant);
+static bool given_up(const struct claims *claims, const struct claims_record *record, uint64_t since_us);
 static void answer(struct claims *claims, unsigned peer, uint64_t number, const struct claims_grant *grant,
     struct bytes client_id);
 static void tell_superseded(
@@ -24,7 +25,8 @@ static void tell_late(
 static struct claims_record *record_find(struct claims *claims, struct bytes client_id, uint64_t hash);
 static struct claims_record *record_new(struct claims *claims, struct bytes client_id, uint64_t hash);
 static void record_free(struct claims *claims, struct claims_record *record);
-static void set_owner(struct claims *claims, struct claims_record *record, unsigned peer, uint64_t stamp);
+static void set_owner(
+    struct claims *claims, struct claims_record *record, unsigned peer, uint64_t stamp, uint64_t since_us);
 static void push_prior(struct claims_record *record, unsigned peer, uint32_t generation, uint64_t stamp);
 static void drop_prior(struct claims_prior **at);
 static const struct claims_prior *find_prior(const struct claims *claims, struct claims_record *record);
@@ -32,14 +34,14 @@ static struct claims_prior *take_prior(const struct claims *claims, struct claim
 static bool owner_lives(const struct claims *claims, const struct claims_record *record);
 
 void claims_handle(struct claims *claims, unsigned peer, uint8_t kind, uint64_t number, uint64_t begun_us,
-    struct bytes client_id)
+    uint64_t since_us, struct bytes client_id)
 {
     uint64_t now_us = clock_monotonic_us();
     if (now_us > begun_us && now_us - begun_us >= claims->timeout_us)
         return; /* we stood still: the claimant has gone on and has reported its own stamp behind this */
     uint64_t hash = claims_hash(claims, client_id);
     if (!claims_collected(claims, claims_home_of(claims, hash))) {
-        claims_wait_for_reports(claims, peer, kind, number, begun_us, client_id);
+        claims_wait_for_reports(claims, peer, kind, number, begun_us, since_us, client_id);
         return;
     }
     struct claims_grant grant = {.outcome = CLAIM_GRANTED, .previous = CLAIMS_NOBODY, .prior = CLAIMS_NOBODY};
@@ -49,7 +51,7 @@ void claims_handle(struct claims *claims, unsigned peer, uint8_t kind, uint64_t 
             grant.previous = record->owner;
             grant.stamp = record->stamp;
         }
-    } else if (!grant_claim(claims, peer, client_id, hash, &grant)) {
+    } else if (!grant_claim(claims, peer, client_id, hash, since_us, &grant)) {
         return; /* no memory: the claimant will not wait long */
     }
     answer(claims, peer, number, &grant, client_id);
@@ -66,13 +68,15 @@ void claims_handle_release(
         record->owner = prior->peer;
         record->owner_generation = prior->generation;
         record->stamp = prior->stamp;
+        record->since_us = 0;
         free(prior);
         return;
     }
     record_free(claims, record);
 }
 
-void claims_handle_report(struct claims *claims, unsigned peer, struct bytes client_id, uint64_t stamp)
+void claims_handle_report(
+    struct claims *claims, unsigned peer, struct bytes client_id, uint64_t stamp, uint64_t since_us)
 {
     bus_stamp_heard(claims->bus, stamp);
     uint64_t hash = claims_hash(claims, client_id);
@@ -81,13 +85,13 @@ void claims_handle_report(struct claims *claims, unsigned peer, struct bytes cli
     if (record == NULL) {
         record = record_new(claims, client_id, hash);
         if (record != NULL)
-            set_owner(claims, record, peer, stamp);
+            set_owner(claims, record, peer, stamp, since_us);
         return;
     }
     if (record->owner == peer || !owner_lives(claims, record)) {
         bool older = record->owner == peer && owner_lives(claims, record) && stamp < record->stamp;
         if (!older)
-            set_owner(claims, record, peer, stamp);
+            set_owner(claims, record, peer, stamp, since_us);
         return;
     }
     /* Two owners. Equal stamps were given by nobody; the greater slot wins. */
@@ -95,7 +99,7 @@ void claims_handle_report(struct claims *claims, unsigned peer, struct bytes cli
     bool wins = stamp > record->stamp || (stamp == record->stamp && peer > other);
     if (wins) {
         push_prior(record, record->owner, record->owner_generation, record->stamp);
-        set_owner(claims, record, peer, stamp);
+        set_owner(claims, record, peer, stamp, since_us);
     } else {
         push_prior(record, (uint8_t)peer, claims->generations[peer], stamp);
     }
@@ -160,7 +164,7 @@ size_t claims_memory(const struct claims *claims)
 
 /* Stamps the claim later than what stands, whatever the clocks say. */
 static bool grant_claim(struct claims *claims, unsigned peer, struct bytes client_id, uint64_t hash,
-    struct claims_grant *ret_grant)
+    uint64_t since_us, struct claims_grant *ret_grant)
 {
     struct claims_record *record = record_find(claims, client_id, hash);
     struct claims_grant grant = {.outcome = CLAIM_GRANTED, .previous = CLAIMS_NOBODY, .prior = CLAIMS_NOBODY};
@@ -170,6 +174,12 @@ static bool grant_claim(struct claims *claims, unsigned peer, struct bytes clien
             return false;
     } else {
         bus_stamp_heard(claims->bus, record->stamp);
+    }
+    if (given_up(claims, record, since_us)) {
+        grant.outcome = CLAIM_SUPERSEDED;
+        grant.stamp = record->stamp;
+        *ret_grant = grant;
+        return true;
     }
     bool lives = owner_lives(claims, record);
     const struct claims_prior *prior = find_prior(claims, record);
@@ -181,11 +191,17 @@ static bool grant_claim(struct claims *claims, unsigned peer, struct bytes clien
     unsigned superseded = lives && record->owner != peer ? record->owner : CLAIMS_NOBODY;
     if (superseded != CLAIMS_NOBODY)
         push_prior(record, record->owner, record->owner_generation, record->stamp);
-    set_owner(claims, record, peer, grant.stamp);
+    set_owner(claims, record, peer, grant.stamp, since_us);
     if (superseded != CLAIMS_NOBODY)
         tell_superseded(claims, superseded, client_id, grant.stamp, peer);
     *ret_grant = grant;
     return true;
+}
+
+/* The owner serves a connection that the client opened after this one. */
+static bool given_up(const struct claims *claims, const struct claims_record *record, uint64_t since_us)
+{
+    return owner_lives(claims, record) && record->since_us > since_us + CLAIMS_CONCURRENT_US;
 }
 
 static void answer(struct claims *claims, unsigned peer, uint64_t number, const struct claims_grant *grant,
@@ -197,7 +213,7 @@ static void answer(struct claims *claims, unsigned peer, uint64_t number, const 
     }
     uint8_t *to = claims_begin(claims, peer, claims->scratch, CLAIMS_ANSWER);
     to = record_write_u64(to, number);
-    to = record_write_u8(to, grant->outcome == CLAIM_GRANTED ? 0 : 1);
+    to = record_write_u8(to, grant->outcome);
     to = record_write_u64(to, grant->stamp);
     to = record_write_u8(to, (uint8_t)grant->previous);
     to = record_write_u8(to, (uint8_t)grant->prior);
@@ -279,8 +295,12 @@ static void record_free(struct claims *claims, struct claims_record *record)
     free(record);
 }
 
-static void set_owner(struct claims *claims, struct claims_record *record, unsigned peer, uint64_t stamp)
+/* What is known of a stamp is not forgotten when it is reported again. */
+static void set_owner(
+    struct claims *claims, struct claims_record *record, unsigned peer, uint64_t stamp, uint64_t since_us)
 {
+    if (since_us != 0 || record->owner != peer || record->stamp != stamp)
+        record->since_us = since_us;
     record->owner = (uint8_t)peer;
     record->owner_generation = claims->generations[peer];
     record->stamp = stamp;

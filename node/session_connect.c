@@ -6,14 +6,17 @@
 #include "node/topic_alias.h"
 #include "node/worker_context.h"
 
+#include "shared/clock.h"
 #include "shared/log.h"
 #include "shared/mqtt_decode.h"
 #include "shared/mqtt_encode.h"
 #include "shared/mqtt_properties.h"
 
 #include <assert.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 #define SPARE_BODY       128 /* bytes of CONNECT that fit a block that is kept for the next one */
 #define CONNACK_HEAD_MAX 6   /* fixed header, flags, reason, property length */
@@ -538,6 +541,19 @@ void connect_abandon(struct connection *connection)
         session_disconnected(session, true);
 }
 
+/* When CONNECT reached this machine: long ago if this process stood still. Sockets that cannot tell: now. */
+static uint64_t arrived_us(const struct connection *connection)
+{
+    struct tcp_info info;
+    socklen_t size = sizeof info;
+    uint64_t now_us = clock_monotonic_us();
+    if (getsockopt(connection->transport.fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0 ||
+        size < offsetof(struct tcp_info, tcpi_last_data_recv) + sizeof info.tcpi_last_data_recv)
+        return now_us;
+    uint64_t age_us = (uint64_t)info.tcpi_last_data_recv * 1000;
+    return age_us < now_us ? now_us - age_us : 1;
+}
+
 void connect_received(struct connection *connection, struct bytes body)
 {
     struct mqtt_connect first;
@@ -565,6 +581,7 @@ void connect_received(struct connection *connection, struct bytes body)
     assert(status == STATUS_OK);
     list_init(&connecting->claim.link);
     list_init(&connecting->routes.link);
+    connecting->claim.since_us = arrived_us(connection);
     connecting->claim.answered = on_claim_answered;
     connecting->routes.settled = on_routes_settled;
     connection->problem_information = first.properties.request_problem_information != 0;

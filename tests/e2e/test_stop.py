@@ -84,6 +84,22 @@ class Stopped(Case):
         late.wait_messages(1)
 
     @cost(15)
+    def test_connect_that_waited_in_a_stopped_worker_does_not_end_its_clients_newer_connection(self):
+        """The client has given that connection up: what it opened meanwhile elsewhere is the one that it uses."""
+        broker, _, other, _ = self.set_up()
+        old = broker.client("away", slot=2, connect=False)
+        pid = broker.stop_worker(2)
+        old.send(packets.connect(client_id="away"))
+        time.sleep(0.2)
+        new = broker.client("away", slot=0)
+        processes.end(pid, 18)
+        self.assertEqual(old.expect(packets.CONNACK).reason, 0x89)
+        old.expect_closed()
+        other.publish("s/after", b"", 1)
+        new.pump(0.5)
+        new.ping()
+
+    @cost(15)
     def test_short_stop_with_more_than_the_windows_hold_loses_nothing(self):
         broker, stopped, other, sender = self.set_up(config={"bus": {"window": "128KiB"},
                                                              "mqtt": {"max_queued_messages": 100000}})

@@ -368,6 +368,69 @@ static void a_claim_waits_while_a_new_registrar_collects(void **state)
     assert_int_equal(claim.previous, 0);
 }
 
+/* Claims for a CONNECT that came so long ago. */
+static struct claim claim_for_old(unsigned self, uint64_t age_us)
+{
+    struct claim claim = {.client_id = bytes_of_text(client),
+        .answered = on_answered,
+        .since_us = clock_monotonic_us() - age_us};
+    list_init(&claim.link);
+    if (!claims_claim(processes[self].claims, &claim))
+        turns(3);
+    return claim;
+}
+
+static void a_claim_for_an_older_connection_leaves_the_newer_one_alone(void **state)
+{
+    (void)state;
+    uint64_t first = claim_granted(1, NOBODY);
+    struct claim old = claim_for_old(0, CLAIMS_CONCURRENT_US + 1);
+    assert_int_equal(old.outcome, CLAIM_SUPERSEDED);
+    turns(2);
+    assert_int_equal(processes[1].superseded, 0);
+    assert_owner(1, first);
+    old = claim_for_old(1, 900000); /* two of one worker that stood still, read in the wrong order */
+    assert_int_equal(old.outcome, CLAIM_SUPERSEDED);
+    assert_owner(1, first);
+    struct claim concurrent = claim_for_old(0, CLAIMS_CONCURRENT_US);
+    assert_int_equal(concurrent.outcome, CLAIM_GRANTED);
+    assert_int_equal(concurrent.previous, 1);
+    turns(1);
+    assert_int_equal(processes[1].superseded, 1);
+}
+
+static void a_registrar_that_stood_still_does_not_prefer_its_own_old_connection(void **state)
+{
+    (void)state;
+    struct claim claim;
+    stopped = 1 << 2;
+    uint64_t begun_us = clock_monotonic_us();
+    assert_false(claim_begin(0, &claim));
+    turns(2);
+    pass_time(CLAIMS_TIMEOUT_US);
+    assert_int_equal(claim.outcome, CLAIM_UNANSWERED);
+    processes[0].owned = claim.stamp;
+    turns(1);
+    pass_time(3000000);
+    stopped = 0;
+    bus_drain(processes[2].bus);
+    struct claim old = claim_for_old(2, clock_monotonic_us() - begun_us + CLAIMS_CONCURRENT_US + 1);
+    assert_int_equal(old.outcome, CLAIM_SUPERSEDED);
+    assert_owner(0, claim.stamp);
+    assert_int_equal(processes[0].superseded, 0);
+}
+
+static void a_client_whose_owner_is_gone_is_served_however_old_its_connect_is(void **state)
+{
+    (void)state;
+    claim_granted(1, NOBODY);
+    bus_peer_died(processes[0].bus, 1);
+    bus_peer_died(processes[2].bus, 1);
+    struct claim old = claim_for_old(0, 900000);
+    assert_int_equal(old.outcome, CLAIM_GRANTED);
+    assert_int_equal(old.previous, NOBODY);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -380,6 +443,9 @@ int main(void)
         TEST(a_dead_registrars_claims_go_to_the_next),
         TEST(a_new_registrar_learns_from_reports_and_the_stand_in_forgets),
         TEST(a_claim_waits_while_a_new_registrar_collects),
+        TEST(a_claim_for_an_older_connection_leaves_the_newer_one_alone),
+        TEST(a_registrar_that_stood_still_does_not_prefer_its_own_old_connection),
+        TEST(a_client_whose_owner_is_gone_is_served_however_old_its_connect_is),
     };
     return cmocka_run_group_tests_name("claims", tests, NULL, NULL);
 }
