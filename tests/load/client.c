@@ -55,12 +55,24 @@ static void close_end(int *fd, SSL **ssl)
     *fd = -1;
 }
 
-void client_close(struct client *client)
+static void note_rival(struct client *client)
+{
+    if (client->state == CLIENT_WAITING)
+        client->rival_us = client->opened_us;
+}
+
+static void close_both(struct client *client)
 {
     client->state = CLIENT_CLOSED;
     close_end(&client->fd, &client->ssl);
     close_end(&client->former_fd, &client->former_ssl);
     client->in.size = client->out.size = client->out_sent = 0;
+}
+
+void client_close(struct client *client)
+{
+    note_rival(client);
+    close_both(client);
 }
 
 void client_free(struct client *client)
@@ -75,7 +87,7 @@ static void lost(struct client *client, const char *why, int reason)
 {
     if (client->state == CLIENT_CLOSED)
         return;
-    client_close(client);
+    close_both(client);
     client->loop->events->lost(client, why, reason);
 }
 
@@ -413,6 +425,7 @@ bool client_open(struct client *client, uint16_t port, bool tls)
         client->former_ssl = client->ssl;
         client->ssl = NULL;
     }
+    note_rival(client);
     client->in.size = client->out.size = client->out_sent = 0;
     client->state = CLIENT_CONNECTING;
     client->writing = true;

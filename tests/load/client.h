@@ -70,6 +70,7 @@ struct client {
     uint16_t port;       /* our own end's: tells the broker's end apart in /proc */
     uint32_t connection; /* counts them */
     uint64_t opened_us, connected_us, read_us, subscribe_us;
+    uint64_t rival_us; /* when the last connection was opened that we gave up with its CONNECT unanswered */
     struct client_buffer {
         uint8_t *data;
         size_t size, capacity;

@@ -53,10 +53,10 @@ static json_t *losses_of(const struct scenario *scenario)
     for (uint32_t i = 0; i < scenario->loss_count; i++) {
         const struct loss *loss = &scenario->losses[i];
         json_array_append_new(
-            list, json_pack("{s:I, s:I, s:i, s:i, s:i, s:i, s:s, s:b}", "at_us", (json_int_t)loss->at_us,
+            list, json_pack("{s:I, s:I, s:i, s:i, s:i, s:i, s:s, s:b, s:b}", "at_us", (json_int_t)loss->at_us,
                       "opened_us", (json_int_t)loss->opened_us, "client", (int)loss->client, "connection",
                       (int)loss->connection, "port", (int)loss->port, "reason", loss->reason, "why",
-                      loss->why, "connected", loss->connected));
+                      loss->why, "connected", loss->connected, "overtaken", loss->overtaken));
     }
     return list;
 }

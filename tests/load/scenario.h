@@ -27,6 +27,7 @@ struct loss { /* a connection that ended against our will */
     int reason;
     const char *why;
     bool connected;
+    bool overtaken; /* by a connection that its own client had opened a moment before */
 };
 
 struct scenario {
