@@ -640,6 +640,12 @@ void session_granted(struct connection *connection)
     world_trace(worker->world, "worker %u: claim of %s: outcome %d, stamp %llx, previous %u%s", worker->slot,
         connection->id, (int)claim->outcome, (unsigned long long)claim->stamp, claim->previous,
         session != NULL ? ", session here" : "");
+    if (claim->outcome == CLAIM_SUPERSEDED) {
+        if (connection->client != NULL)
+            oracle_fail(&worker->world->oracle, "the newest connection of %s is refused", connection->id);
+        connection_close(connection, false);
+        return;
+    }
     if (claim->outcome == CLAIM_UNANSWERED)
         worker->world->oracle.unanswered[connection->client_number] = true;
     put_will(connection);

@@ -263,6 +263,7 @@ struct connection *worker_accept(struct worker *worker, struct client *client)
     connection->client_number = client->number;
     memcpy(connection->id, client->id, sizeof connection->id);
     list_init(&connection->claim.link);
+    connection->claim.since_us = worker->world->now_us;
     list_append(&worker->connections, &connection->link);
     return connection;
 }
