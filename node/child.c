@@ -224,80 +224,22 @@ static void set_limits(void)
 /* ---- configuration, secrets, counters --------------------------------------------------------------------
  */
 
-/* Maps a whole memfd read-only; *ret_size is 0 and nothing mapped for an empty one. */
-static enum status map_block(int fd, void **ret_data, size_t *ret_size)
+static enum status take_generation(
+    struct child *child, const struct control_message *message, const char **ret_what)
 {
-    struct stat info;
-    if (fstat(fd, &info) != 0)
-        return STATUS_SYSTEM;
-    void *data = NULL;
-    if (info.st_size > 0)
-        data = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-    if (data == MAP_FAILED)
-        return STATUS_SYSTEM;
-    *ret_data = data;
-    *ret_size = (size_t)info.st_size;
-    return STATUS_OK;
-}
-
-static void unmap_block(void *data, size_t size)
-{
-    if (size > 0)
-        munmap(data, size);
-}
-
-static enum status load_config(struct child *child, int fd)
-{
-    void *text;
-    size_t size;
-    enum status status = map_block(fd, &text, &size);
-    if (status != STATUS_OK)
-        return status;
-    struct config_errors errors = {0};
-    struct config *config = NULL;
-    status = config_load_handed(text, size, &config, &errors);
-    if (status != STATUS_OK)
-        config_errors_print(&errors, stderr);
-    config_errors_done(&errors);
-    unmap_block(text, size);
-    child->config = child->private->config = config;
+    struct child_generation *current = &child->private->current;
+    enum status status = child_generation_take(message->number, message->descriptors[START_FD_CONFIG],
+        message->descriptors[START_FD_SECRETS], message->descriptors[START_FD_ACCESS], current, ret_what);
+    child->config = current->config;
+    child->secrets = current->secrets;
+    child->access = current->access;
     return status;
-}
-
-static enum status take_secrets(struct child *child, int fd)
-{
-    size_t size;
-    enum status status = map_block(fd, &child->private->secrets, &size);
-    if (status != STATUS_OK || size == 0)
-        return status;
-    void *data = child->private->secrets;
-    child->secrets = bytes_of(data, size);
-    madvise(data, size, MADV_DONTDUMP);
-    if (mlock(data, size) != 0)
-        log_warning("key material may be swapped out, since locking it failed: %s (raise the memlock limit)",
-            strerror(errno));
-    return STATUS_OK;
-}
-
-static enum status take_access(struct child *child, int fd)
-{
-    size_t size;
-    enum status status = map_block(fd, &child->private->access, &size);
-    if (status != STATUS_OK || size == 0)
-        return status;
-    child->access = bytes_of(child->private->access, size);
-    madvise(child->private->access, size, MADV_DONTDUMP);
-    return STATUS_OK;
 }
 
 void child_forget_secrets(struct child *child)
 {
-    unmap_block(child->private->secrets, child->secrets.size);
-    child->private->secrets = NULL;
-    child->secrets = BYTES_NONE;
-    unmap_block(child->private->access, child->access.size);
-    child->private->access = NULL;
-    child->access = BYTES_NONE;
+    child_generation_forget(&child->private->current);
+    child->secrets = child->access = BYTES_NONE;
 }
 
 static enum status map_counters(struct child *child, int fd)
@@ -323,6 +265,7 @@ struct step {
 static struct step start(struct child *child, struct control_message *message)
 {
     enum status status;
+    const char *what = NULL;
     if ((status = take_start(child, message)) != STATUS_OK)
         return (struct step){"take its first message from the master", status};
     child->private->lock = message->descriptors[START_FD_LOCK];
@@ -333,13 +276,9 @@ static struct step start(struct child *child, struct control_message *message)
         return (struct step){"drop its privileges", status};
     if ((status = take_rest(child)) != STATUS_OK)
         return (struct step){"take its descriptors from the master", status};
-    if ((status = load_config(child, message->descriptors[START_FD_CONFIG])) != STATUS_OK)
-        return (struct step){"read the configuration that the master handed over", status};
+    if ((status = take_generation(child, message, &what)) != STATUS_OK)
+        return (struct step){what, status};
     log_configure(CHILD_FD_LOG, child->config->log.level, child->config->log.format, child->private->title);
-    if ((status = take_secrets(child, message->descriptors[START_FD_SECRETS])) != STATUS_OK)
-        return (struct step){"map the key material", status};
-    if ((status = take_access(child, message->descriptors[START_FD_ACCESS])) != STATUS_OK)
-        return (struct step){"map the access files", status};
     if ((status = map_counters(child, message->descriptors[START_FD_COUNTERS])) != STATUS_OK)
         return (struct step){"map the counters", status};
     if ((status = child_loop_open(child)) != STATUS_OK)
@@ -350,7 +289,8 @@ static struct step start(struct child *child, struct control_message *message)
 static void finish(struct child *child)
 {
     child_loop_close(child);
-    child_forget_secrets(child);
+    child_generation_done(&child->private->next);
+    child_generation_done(&child->private->current);
     child_slot_close(&child->own);
     for (unsigned peer = 0; peer < CHILD_SLOTS_MAX; peer++) {
         struct bus_lane_descriptors *lane = &child->lanes[peer];
@@ -361,7 +301,6 @@ static void finish(struct child *child)
     }
     if (child->counters_base != NULL)
         munmap(child->counters_base, (size_t)child->counters_pages * COUNTERS_PAGE_SIZE);
-    config_free(&child->private->config);
     free(child->private);
     free(child);
 }

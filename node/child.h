@@ -11,6 +11,7 @@
 #define NODE_CHILD_H
 
 #include "cluster/bus.h"
+#include "node/child_generation.h"
 #include "shared/bytes.h"
 #include "shared/config.h"
 #include "shared/counters.h"
@@ -68,6 +69,12 @@ struct child_handlers {
     void (*adopt)(void *context, const struct child_slot *adopted);
     /* Its next process is about to start: let go of the sockets and unmap the table before this returns. */
     void (*unadopt)(void *context, const struct child_slot *adopted);
+    /*
+     * Another configuration with its certificates is to be used: prepare it in small steps over the next loop
+     * turns, prove it, switch, and say so by child_generation_switched(). What `next` has lives until then. A
+     * preparation that is still under way is given up first.
+     */
+    void (*generation)(void *context, const struct child_generation *next);
     /* After the events of every loop turn: what was gathered goes out. */
     void (*turn)(void *context);
 };
@@ -108,6 +115,13 @@ int child_main(enum child_role role, unsigned slot);
 /* Tells the master that this child serves. Call when the start-up of the role is done (also later, in the
  * loop). */
 void child_ready(struct child *child);
+
+/*
+ * The answer to child_handlers.generation. NULL: the role uses nothing of the former generation any more;
+ * child->config is the new one from here on, its secrets are unmapped. Otherwise why it stays with what it
+ * has.
+ */
+void child_generation_switched(struct child *child, const char *refused);
 
 /* Runs the event loop until child_end(). The caller frees its own things afterwards and returns an exit code.
  */

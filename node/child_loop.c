@@ -8,6 +8,7 @@
 #include "node/event_memory.h"
 #include "shared/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -99,6 +100,48 @@ static enum status on_unadopt(struct child *child, unsigned slot)
     return STATUS_OK;
 }
 
+/* The role begins to prepare it; one that it prepares already is out of date. */
+static enum status on_generation(struct child *child, const struct control_message *message)
+{
+    struct child_private *private = child->private;
+    struct child_generation next;
+    const char *what = NULL;
+    enum status status = child_generation_take(message->number, message->descriptors[GENERATION_FD_CONFIG],
+        message->descriptors[GENERATION_FD_SECRETS], message->descriptors[GENERATION_FD_ACCESS], &next,
+        &what);
+    control_close_descriptors(message);
+    if (status != STATUS_OK || child->handlers.generation == NULL) {
+        struct control_message answer = {.type = CONTROL_REFUSED, .number = message->number};
+        snprintf(answer.text, sizeof answer.text, "cannot %s: %s", what != NULL ? what : "switch",
+            status_text(status));
+        send_to_master(child, answer);
+        return STATUS_OK;
+    }
+    struct child_generation outdated = private->next;
+    private->next = next;
+    child->handlers.generation(child->handlers.context, &private->next);
+    child_generation_done(&outdated);
+    return STATUS_OK;
+}
+
+void child_generation_switched(struct child *child, const char *refused)
+{
+    struct child_private *private = child->private;
+    struct control_message answer = {
+        .type = refused == NULL ? CONTROL_SWITCHED : CONTROL_REFUSED, .number = private->next.number};
+    if (refused == NULL) {
+        child_generation_done(&private->current);
+        private->current = private->next;
+        child_forget_secrets(child);
+        child->config = private->current.config;
+        private->next = (struct child_generation){0};
+    } else {
+        snprintf(answer.text, sizeof answer.text, "%s", refused);
+        child_generation_done(&private->next);
+    }
+    send_to_master(child, answer);
+}
+
 static enum status dispatch(struct child *child, const struct control_message *message)
 {
     switch (message->type) {
@@ -111,6 +154,8 @@ static enum status dispatch(struct child *child, const struct control_message *m
     case CONTROL_PEER_STARTED:
     case CONTROL_PEER_DIED:
         return on_peer(child, message);
+    case CONTROL_GENERATION:
+        return on_generation(child, message);
     case CONTROL_ADOPT:
         return on_adopt(child, message);
     case CONTROL_UNADOPT:

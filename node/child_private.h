@@ -4,6 +4,7 @@
 #define NODE_CHILD_PRIVATE_H
 
 #include "node/child.h"
+#include "node/child_generation.h"
 #include "node/control_channel.h"
 
 /* Exit codes of a child that the master knows how to tell apart; 0 is an ordered end. */
@@ -21,12 +22,11 @@
 struct child_private {
     char title[32]; /* "worker 0" */
     unsigned listeners;
-    int lock;                    /* held open, see START_FD_LOCK */
-    void *secrets;               /* mapping of struct child.secrets */
-    void *access;                /* mapping of struct child.access */
-    struct config *config;       /* owned; the role sees it as const */
-    uint64_t log_dropped_before; /* of the slot's earlier processes */
-    bool ended;                  /* child_end() was called */
+    int lock;                        /* held open, see START_FD_LOCK */
+    struct child_generation current; /* the role sees it as const */
+    struct child_generation next;    /* number 0: none is being prepared */
+    uint64_t log_dropped_before;     /* of the slot's earlier processes */
+    bool ended;                      /* child_end() was called */
     bool stopping;
     struct control_channel channel;
     struct event *first_turn;                    /* owned */

@@ -67,8 +67,9 @@ static void on_hangup(evutil_socket_t number, short what, void *argument)
 {
     (void)number;
     (void)what;
-    (void)argument;
-    log_warning("SIGHUP: a changed configuration takes a restart of shoald; goes on with the present one");
+    struct master *master = argument;
+    if (!master->children->stopping)
+        master_reload_begin(master->reload, "SIGHUP", 0);
 }
 
 static void on_child_signal(evutil_socket_t number, short what, void *argument)
@@ -95,7 +96,25 @@ static enum status open_signals(struct master *master)
     return STATUS_OK;
 }
 
-static char *answer(void *context, const char *command)
+static char *answer_json(json_t *object)
+{
+    char *text = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    return text;
+}
+
+/* NULL: the report comes when it is over. */
+static char *answer_reload(struct master *master, const json_t *request, uint64_t client)
+{
+    if (master->children->stopping)
+        return strdup("{\"ok\":false,\"error\":\"the node stops\"}");
+    if (json_is_true(json_object_get(request, "dry_run")))
+        return answer_json(master_reload_try(master->reload));
+    master_reload_begin(master->reload, "shoalctl reload", client);
+    return NULL;
+}
+
+static char *answer(void *context, const char *command, const json_t *request, uint64_t client)
 {
     struct master *master = context;
     if (strcmp(command, "stop") == 0) {
@@ -103,12 +122,32 @@ static char *answer(void *context, const char *command)
             stop_node(master, "shoalctl stop");
         return strdup("{\"ok\":true}");
     }
-    if (strcmp(command, "status") != 0)
-        return NULL;
-    json_t *status = master_status(master);
-    char *text = json_dumps(status, JSON_COMPACT);
-    json_decref(status);
-    return text;
+    if (strcmp(command, "reload") == 0)
+        return answer_reload(master, request, client);
+    if (strcmp(command, "status") == 0)
+        return answer_json(master_status(master));
+    return strdup("{\"ok\":false,\"error\":\"no such command\"}");
+}
+
+static void on_child_changed(void *context, struct master_child *child)
+{
+    struct master *master = context;
+    master_reload_child_changed(master->reload, child);
+}
+
+static void on_child_switched(
+    void *context, struct master_child *child, const struct control_message *message)
+{
+    struct master *master = context;
+    master_reload_child_answered(master->reload, child, message);
+}
+
+void master_use_generation(struct master *master, struct generation *generation)
+{
+    const struct config *config = generation->config;
+    master->running = generation;
+    master->children->generation = generation;
+    master->listeners.config = config;
 }
 
 static void on_ended(void *context)
@@ -163,7 +202,9 @@ static enum status open_children(struct master *master)
         .listeners = &master->listeners,
         .log = master->log,
         .context = master,
-        .ended = on_ended};
+        .ended = on_ended,
+        .changed = on_child_changed,
+        .switched = on_child_switched};
     if (getrandom(settings.node_key, sizeof settings.node_key, 0) != (ssize_t)sizeof settings.node_key)
         return STATUS_SYSTEM;
     return master_children_open(&settings, &master->children);
@@ -201,6 +242,10 @@ static enum status open_node(struct master *master)
         return status;
     what = "the table of workers";
     status = open_children(master);
+    if (status == STATUS_OK) {
+        what = "what reloads";
+        status = master_reload_open(master, &master->reload);
+    }
     if (status == STATUS_OK) {
         what = "the control socket in run_dir";
         status = open_control(master);
@@ -253,6 +298,7 @@ static void log_start(const struct master *master)
 static void close_node(struct master *master)
 {
     master_children_close(&master->children);
+    master_reload_close(&master->reload);
     master_listeners_close(&master->listeners);
     master_control_close(&master->control);
     master_memory_close(&master->memory);
@@ -292,7 +338,8 @@ static int run_node(struct master *master, const struct config_errors *warnings)
 
 int master_main(const struct config_source *source)
 {
-    struct master master = {.folders = {.run_dir = -1, .data_dir = -1, .lock = -1, .state = -1},
+    struct master master = {.source = *source,
+        .folders = {.run_dir = -1, .data_dir = -1, .lock = -1, .state = -1},
         .memory = {.counters = -1},
         .started_us = clock_monotonic_us()};
     struct config_errors errors = {0};

@@ -289,6 +289,7 @@ static void bury(struct master_child *child, int status)
     tell_others(child, CONTROL_PEER_DIED, 0);
     decide_restart(child, status);
     release_adopted(all, child->slot);
+    all->changed(all->context, child);
 }
 
 void master_children_reap(struct master_children *all)
@@ -338,6 +339,7 @@ static void on_ready(struct master_child *child)
     for (unsigned slot = 0; slot < child->all->count; slot++)
         find_adopter_for(&child->all->table[slot]);
     tell_all_ready(child->all);
+    child->all->changed(child->all->context, child);
 }
 
 static void on_unadopted(const struct master_child *adopter, unsigned slot)
@@ -363,6 +365,10 @@ void master_child_message(struct master_child *child, const struct control_messa
         break;
     case CONTROL_UNADOPTED:
         on_unadopted(child, message->slot);
+        break;
+    case CONTROL_SWITCHED:
+    case CONTROL_REFUSED:
+        child->all->switched(child->all->context, child, message);
         break;
     default:
         log_error("worker %u: sent %s, which no child may", child->slot, control_type_name(message->type));

@@ -43,6 +43,7 @@ struct master_child {
     enum master_child_state state;
     pid_t pid;                                   /* 0: no process */
     uint64_t incarnation;                        /* of the process */
+    uint64_t generation;                         /* that it serves with; 0: not known */
     uint64_t started_us;                         /* of the process, monotonic */
     uint64_t ready_us;                           /* 0: not ready yet */
     uint64_t restarts;                           /* processes started after the first */
@@ -77,9 +78,13 @@ struct master_children {
     bool forced; /* a child had to be killed to stop the node */
     void *context;
     void (*ended)(void *context); /* the node stops and no process is left; called once */
+    /* It has got ready, or its process has ended. */
+    void (*changed)(void *context, struct master_child *child);
+    /* CONTROL_SWITCHED or CONTROL_REFUSED. */
+    void (*switched)(void *context, struct master_child *child, const struct control_message *message);
 };
 
-/* `settings` has the borrowed members, context and ended; the rest is set here. Starts no process. */
+/* `settings` has the borrowed members, context and callbacks; the rest is set here. Starts no process. */
 enum status master_children_open(
     const struct master_children *settings, struct master_children **ret_children) CHECK_RESULT;
 /* Kills and reaps what still runs. */

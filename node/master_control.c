@@ -24,6 +24,8 @@
 struct control_client {
     struct list link; /* in master_control.clients */
     struct master_control *control;
+    uint64_t number;
+    bool deferred;       /* its answer comes later: reads no further request */
     int fd;              /* owned */
     struct event *read;  /* owned */
     struct event *write; /* owned */
@@ -39,6 +41,7 @@ struct master_control {
     struct event *accept; /* owned */
     struct list clients;
     unsigned client_count;
+    uint64_t numbers; /* given to clients so far */
 };
 
 static const struct timeval client_timeout = {.tv_sec = CLIENT_TIMEOUT_S};
@@ -59,19 +62,41 @@ static void close_client(struct control_client *client)
     free(client);
 }
 
+/* NULL: no memory, or it comes later (client->deferred). */
 static char *answer_text(struct control_client *client, const char *line)
 {
+    const struct master_control_settings *settings = &client->control->settings;
     json_error_t error;
     json_t *request = json_loads(line, JSON_REJECT_DUPLICATES, &error);
     const char *command = json_string_value(json_object_get(request, "command"));
     char *text = NULL;
-    if (command != NULL)
-        text = client->control->settings.answer(client->control->settings.context, command);
+    if (command == NULL) {
+        text = strdup("{\"ok\":false,\"error\":\"no such command\"}");
+    } else {
+        client->deferred = true; /* from inside the call it may be answered already */
+        text = settings->answer(settings->context, command, request, client->number);
+        client->deferred = client->deferred && text == NULL;
+    }
     json_decref(request);
-    return text != NULL ? text : strdup("{\"ok\":false,\"error\":\"no such command\"}");
+    return text;
 }
 
-/* Makes the answer to the first line in the request buffer. STATUS_AGAIN: the line is not complete. */
+static enum status set_answer(struct control_client *client, const char *text)
+{
+    size_t size = strlen(text);
+    char *answer = malloc(size + 1);
+    if (answer == NULL)
+        return STATUS_NO_MEMORY;
+    memcpy(answer, text, size);
+    answer[size] = '\n';
+    client->answer = answer;
+    client->answer_size = size + 1;
+    client->answer_sent = 0;
+    return STATUS_OK;
+}
+
+/* Makes the answer to the first line in the request buffer. STATUS_AGAIN: the line is not complete, or the
+ * answer comes later. */
 static enum status take_request(struct control_client *client)
 {
     char *end = memchr(client->request, '\n', client->request_size);
@@ -81,17 +106,13 @@ static enum status take_request(struct control_client *client)
     char *text = answer_text(client, client->request);
     client->request_size -= (size_t)(end - client->request) + 1;
     memmove(client->request, end + 1, client->request_size);
-    size_t size = text == NULL ? 0 : strlen(text);
-    char *answer = text == NULL ? NULL : realloc(text, size + 1);
-    if (answer == NULL) {
-        free(text);
-        return STATUS_NO_MEMORY;
-    }
-    answer[size] = '\n';
-    client->answer = answer;
-    client->answer_size = size + 1;
-    client->answer_sent = 0;
-    return STATUS_OK;
+    if (client->answer != NULL) /* answered by master_control_answer() meanwhile */
+        return STATUS_OK;
+    if (text == NULL)
+        return client->deferred ? STATUS_AGAIN : STATUS_NO_MEMORY;
+    enum status status = set_answer(client, text);
+    free(text);
+    return status;
 }
 
 static enum status send_answer(struct control_client *client)
@@ -115,7 +136,9 @@ static void serve(struct control_client *client)
 {
     enum status status;
     do {
-        status = client->answer == NULL ? take_request(client) : STATUS_OK;
+        status = client->deferred ? STATUS_AGAIN : STATUS_OK;
+        if (status == STATUS_OK && client->answer == NULL)
+            status = take_request(client);
         if (status == STATUS_OK)
             status = send_answer(client);
     } while (status == STATUS_OK);
@@ -126,7 +149,25 @@ static void serve(struct control_client *client)
         event_add(client->write, &client_timeout);
     } else {
         event_del(client->write);
-        event_add(client->read, &client_timeout);
+        event_del(client->read); /* forgets its time-out */
+        event_add(client->read, client->deferred ? NULL : &client_timeout);
+    }
+}
+
+void master_control_answer(struct master_control *control, uint64_t number, const char *text)
+{
+    list_for_each(&control->clients, link, next)
+    {
+        struct control_client *client = list_entry(link, struct control_client, link);
+        if (client->number != number || !client->deferred)
+            continue;
+        client->deferred = false;
+        /* Served from the loop: this may be called while its request is looked at. */
+        if (text != NULL && set_answer(client, text) == STATUS_OK)
+            event_active(client->write, EV_WRITE, 0);
+        else
+            event_active(client->read, EV_TIMEOUT, 0);
+        return;
     }
 }
 
@@ -177,6 +218,7 @@ static void open_client(struct master_control *control, int fd)
         return;
     }
     client->control = control;
+    client->number = ++control->numbers;
     client->fd = fd;
     list_append(&control->clients, &client->link);
     control->client_count++;

@@ -9,6 +9,7 @@
 #include "shared/status.h"
 
 #include <event2/event.h>
+#include <jansson.h>
 
 #define MASTER_CONTROL_NAME    "control"
 #define MASTER_CONTROL_CLIENTS 16
@@ -20,13 +21,16 @@ struct master_control_settings {
     struct event_base *base;              /* borrowed */
     const struct master_folders *folders; /* borrowed */
     void *context;
-    /* The answer to a command as one line of JSON without its end, to free(); NULL: no such command. */
-    char *(*answer)(void *context, const char *command);
+    /* The answer to a request ("command" is a string in it) as one line of JSON without its end, to free().
+       NULL: master_control_answer() will bring it to `client`, a number never used twice and never 0. */
+    char *(*answer)(void *context, const char *command, const json_t *request, uint64_t client);
 };
 
 /* STATUS_SYSTEM: errno says why. */
 enum status master_control_open(
     const struct master_control_settings *settings, struct master_control **ret_control) CHECK_RESULT;
+/* The answer that came later. A client that has gone meanwhile misses it. */
+void master_control_answer(struct master_control *control, uint64_t client, const char *text);
 /* Closes all clients, too. */
 void master_control_close(struct master_control **control);
 

@@ -5,12 +5,14 @@
 #include "node/master_children.h"
 #include "node/master_control.h"
 #include "node/master_generation.h"
+#include "node/master_reload.h"
 
 #include <jansson.h>
 
 #define MASTER_SIGNALS 4
 
 struct master {
+    struct config_source source;
     struct generation *running; /* owned, as all below */
     struct event_base *base;
     struct master_log *log;
@@ -19,9 +21,13 @@ struct master {
     struct master_listeners listeners;
     struct master_children *children;
     struct master_control *control;
+    struct master_reload *reload;
     struct event *signals[MASTER_SIGNALS];
     uint64_t started_us; /* monotonic */
 };
+
+/* From here on this one runs, which every worker serves with; the former one is the caller's. */
+void master_use_generation(struct master *master, struct generation *generation);
 
 /* The answer to `shoalctl status`; NULL: no memory. The caller's reference. */
 json_t *master_status(const struct master *master);

@@ -221,6 +221,7 @@ enum status master_spawn(struct master_child *child)
     if (status != STATUS_OK)
         return status;
     child->incarnation = incarnation;
+    child->generation = child->all->generation->number;
     child->started_us = child->answered_us = clock_monotonic_us();
     child->ready_us = 0;
     child->ping_open = false;

@@ -49,6 +49,7 @@ static json_t *child_object(const struct master *master, const struct master_chi
     json_object_set_new(
         object, "uptime_s", child->pid == 0 ? json_null() : number(seconds_since(child->started_us)));
     json_object_set_new(object, "incarnation", number(child->incarnation));
+    json_object_set_new(object, "generation", number(child->generation));
     json_object_set_new(object, "restarts", number(child->restarts));
     json_object_set_new(object, "connections", number(counters->connections));
     json_object_set_new(object, "sessions", number(counters->sessions));
@@ -123,6 +124,7 @@ json_t *master_status(const struct master *master)
     json_object_set_new(status, "version", json_string(SHOAL_VERSION));
     json_object_set_new(status, "node", json_string(master->running->config->node.name));
     json_object_set_new(status, "config", json_string(master->running->config->file));
+    json_object_set_new(status, "reload", master_reload_status(master->reload));
     json_object_set_new(status, "processes", processes_array(master));
     json_object_set_new(status, "listeners", listeners_array(master));
     json_object_set_new(status, "counters", counters_object(&sum));

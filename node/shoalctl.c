@@ -4,6 +4,7 @@
 #include "node/master_control.h"
 #include "node/shoalctl_import.h"
 #include "shared/config.h"
+#include "shared/config_path.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,12 +12,17 @@
 #include <unistd.h>
 
 #define STOP_TIMEOUT_S 10
+/* A worker may take 20 s to switch (a stopped one), and again to go back. */
+#define RELOAD_TIMEOUT_S 120
+#define ANSWER_TIMEOUT_S 5
 
 static const char help[] =
     "shoalctl " SHOAL_VERSION ": controls a Shoal node\n"
     "\n"
     "  shoalctl -c FILE status [--json]   processes, listeners, connections, counters, bus lanes\n"
     "  shoalctl -c FILE stop              stops the node and waits for its end\n"
+    "  shoalctl -c FILE reload [--json]   reads configuration and certificates anew, worker by worker\n"
+    "  shoalctl -c FILE reload --dry-run  what that would change, and what is wrong; changes nothing\n"
     "  shoalctl import-emq FILE [-o OUT]  converts an EMQ 2.x emq.conf into a configuration of Shoal\n"
     "  shoalctl --version | --help\n"
     "\n"
@@ -29,13 +35,14 @@ static const char help[] =
     "  1  the configuration file cannot be read or not converted\n"
     "  2  the command line is wrong\n"
     "  3  no node runs there, or it does not answer\n"
-    "  4  the node refused the command\n";
+    "  4  the node refused the command, or a reload failed (the node goes on unchanged)\n";
 
 struct command_line {
     struct config_source source;
     const char *socket;
     const char *command;
     bool json;
+    bool dry_run;
 };
 
 static int usage_error(const char *text, const char *argument)
@@ -65,6 +72,8 @@ static int parse(int count, char **arguments, struct command_line *ret_line)
             *value = arguments[i];
         } else if (strcmp(argument, "--json") == 0) {
             line.json = true;
+        } else if (strcmp(argument, "--dry-run") == 0) {
+            line.dry_run = true;
         } else if (argument[0] == '-' || line.command != NULL) {
             return usage_error("unknown argument ", argument);
         } else {
@@ -72,13 +81,38 @@ static int parse(int count, char **arguments, struct command_line *ret_line)
         }
     }
     if (line.command == NULL)
-        return usage_error("no command: ", "status, stop or import-emq");
-    if (strcmp(line.command, "status") != 0 && strcmp(line.command, "stop") != 0)
+        return usage_error("no command: ", "status, reload, stop or import-emq");
+    bool reload = strcmp(line.command, "reload") == 0;
+    if (!reload && strcmp(line.command, "status") != 0 && strcmp(line.command, "stop") != 0)
         return usage_error("unknown command ", line.command);
+    if (line.dry_run && !reload)
+        return usage_error("--dry-run is for ", "reload");
     if (line.source.file == NULL && line.socket == NULL)
         return usage_error("which node? ", "-c FILE, --cluster FILE --node NAME, or --socket PATH");
     *ret_line = line;
     return 0;
+}
+
+/* Where the socket is by a configuration that is broken elsewhere, to free(); NULL: it cannot be told. */
+static char *socket_path_of_broken(const char *name)
+{
+    char *file = config_path_absolute(name);
+    char *base = file != NULL ? config_path_base(file, "conf") : NULL;
+    json_t *root = file != NULL ? json_load_file(file, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    const json_t *node = json_object_get(root, "node");
+    const char *run_dir = json_string_value(json_object_get(node, "run_dir"));
+    const char *data_dir = json_string_value(json_object_get(node, "data_dir"));
+    char *folder = NULL, *path = NULL;
+    if (base != NULL && (run_dir != NULL || data_dir != NULL))
+        folder = config_path_join(base, run_dir != NULL ? run_dir : data_dir);
+    if (folder != NULL &&
+        asprintf(&path, "%s%s/" MASTER_CONTROL_NAME, folder, run_dir != NULL ? "" : "/run") < 0)
+        path = NULL;
+    free(folder);
+    json_decref(root);
+    free(base);
+    free(file);
+    return path;
 }
 
 /* The path of the control socket, to free(); NULL after printing what is wrong. */
@@ -88,19 +122,19 @@ static char *socket_path(const struct command_line *line)
         return strdup(line->socket);
     struct config_errors errors = {0};
     struct config *config = NULL;
+    char *path = NULL;
     enum status status = config_load_source(&line->source, &config, &errors);
-    if (status != STATUS_OK) {
+    if (status == STATUS_OK && asprintf(&path, "%s/" MASTER_CONTROL_NAME, config->node.run_dir) < 0)
+        path = NULL;
+    if (status != STATUS_OK && !line->source.cluster)
+        path = socket_path_of_broken(line->source.file); /* the node itself will say what is wrong */
+    if (path == NULL) {
         config_errors_print(&errors, stderr);
         fputs("shoalctl: the running node may still be reached with --socket run_dir/" MASTER_CONTROL_NAME
               "\n",
             stderr);
     }
     config_errors_done(&errors);
-    if (status != STATUS_OK)
-        return NULL;
-    char *path = NULL;
-    if (asprintf(&path, "%s/" MASTER_CONTROL_NAME, config->node.run_dir) < 0)
-        path = NULL;
     config_free(&config);
     return path;
 }
@@ -122,22 +156,39 @@ static int wait_for_end(int fd)
     return SHOALCTL_EXIT_NO_ANSWER;
 }
 
+/* What the node answered to a command that it took. */
+static int show(const struct command_line *line, int fd, const json_t *answer)
+{
+    bool reload = strcmp(line->command, "reload") == 0;
+    if (strcmp(line->command, "stop") == 0)
+        return wait_for_end(fd);
+    if (line->json) {
+        print_json(answer);
+        return reload && !json_is_true(json_object_get(answer, "good")) ? SHOALCTL_EXIT_REFUSED
+                                                                        : SHOALCTL_EXIT_OK;
+    }
+    if (reload)
+        return shoalctl_print_reload(answer, line->dry_run);
+    shoalctl_print_status(answer);
+    return SHOALCTL_EXIT_OK;
+}
+
 static int converse(const struct command_line *line, int fd)
 {
     json_t *answer;
-    if (shoalctl_ask(fd, line->command, &answer) != STATUS_OK)
+    json_t *request = json_pack("{s:s, s:b}", "command", line->command, "dry_run", line->dry_run);
+    bool reload = strcmp(line->command, "reload") == 0;
+    enum status status = shoalctl_ask(fd, request, reload ? RELOAD_TIMEOUT_S : ANSWER_TIMEOUT_S, &answer);
+    json_decref(request);
+    if (status != STATUS_OK)
         return SHOALCTL_EXIT_NO_ANSWER;
-    int code = SHOALCTL_EXIT_OK;
-    if (!json_is_true(json_object_get(answer, "ok"))) {
+    int code;
+    if (json_is_true(json_object_get(answer, "ok"))) {
+        code = show(line, fd, answer);
+    } else {
         const char *error = json_string_value(json_object_get(answer, "error"));
         fprintf(stderr, "shoalctl: the node refused: %s\n", error != NULL ? error : "no reason given");
         code = SHOALCTL_EXIT_REFUSED;
-    } else if (strcmp(line->command, "stop") == 0) {
-        code = wait_for_end(fd);
-    } else if (line->json) {
-        print_json(answer);
-    } else {
-        shoalctl_print_status(answer);
     }
     json_decref(answer);
     return code;

@@ -2,6 +2,7 @@
  * operator. */
 #include "node/shoalctl.h"
 
+#include "node/master_control.h"
 #include "shared/clock.h"
 
 #include <errno.h>
@@ -16,8 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define ANSWER_TIMEOUT_MS 5000
-#define ANSWER_MAX        ((size_t)16 << 20)
+#define ANSWER_MAX ((size_t)16 << 20)
 
 /* A socket address holds 107 bytes, a path may be longer: its folder is opened and named by number. */
 static enum status make_address(const char *path, struct sockaddr_un *address, int *ret_folder)
@@ -93,13 +93,16 @@ static bool wait_until(int fd, short events, uint64_t deadline_us)
     }
 }
 
-static enum status send_request(int fd, const char *command, uint64_t deadline_us)
+static enum status send_request(int fd, const json_t *request, uint64_t deadline_us)
 {
-    char line[128];
-    int size = snprintf(line, sizeof line, "{\"command\":\"%s\"}\n", command);
+    char line[MASTER_CONTROL_REQUEST];
+    size_t size = json_dumpb(request, line, sizeof line - 1, JSON_COMPACT);
+    if (size == 0 || size >= sizeof line)
+        return STATUS_LIMIT;
+    line[size++] = '\n';
     if (!wait_until(fd, POLLOUT, deadline_us))
         return STATUS_AGAIN;
-    return send(fd, line, (size_t)size, MSG_NOSIGNAL) == size ? STATUS_OK : STATUS_SYSTEM;
+    return send(fd, line, size, MSG_NOSIGNAL) == (ssize_t)size ? STATUS_OK : STATUS_SYSTEM;
 }
 
 /* One line, to free(). */
@@ -140,17 +143,17 @@ static enum status receive_line(int fd, uint64_t deadline_us, char **ret_line)
     return status;
 }
 
-enum status shoalctl_ask(int fd, const char *command, json_t **ret_answer)
+enum status shoalctl_ask(int fd, const json_t *request, unsigned timeout_s, json_t **ret_answer)
 {
-    uint64_t deadline_us = clock_monotonic_us() + ANSWER_TIMEOUT_MS * UINT64_C(1000);
+    uint64_t deadline_us = clock_monotonic_us() + timeout_s * UINT64_C(1000000);
     char *line = NULL;
-    enum status status = send_request(fd, command, deadline_us);
+    enum status status = send_request(fd, request, deadline_us);
     if (status == STATUS_OK)
         status = receive_line(fd, deadline_us, &line);
     if (status == STATUS_AGAIN)
         fprintf(stderr,
-            "shoalctl: no answer within %d s: the master is stopped (SIGSTOP, debugger) or hangs\n",
-            ANSWER_TIMEOUT_MS / 1000);
+            "shoalctl: no answer within %u s: the master is stopped (SIGSTOP, debugger) or hangs\n",
+            timeout_s);
     else if (status == STATUS_CLOSED)
         fputs("shoalctl: the node closed the connection: only root and its user may ask\n", stderr);
     else if (status != STATUS_OK)

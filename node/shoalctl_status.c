@@ -122,10 +122,26 @@ static void print_lanes(const json_t *status)
     }
 }
 
+static void print_reload_state(const json_t *reload)
+{
+    printf("generation %" JSON_INTEGER_FORMAT ", reload %s", number(reload, "generation"),
+        text(reload, "state"));
+    if (json_is_string(json_object_get(reload, "last")))
+        printf(", the last one %s at %s",
+            json_is_array(json_object_get(reload, "failure")) ? "FAILED" : "done", text(reload, "last"));
+    puts("");
+    size_t i;
+    const json_t *error;
+    json_array_foreach(json_object_get(reload, "failure"), i, error)
+        printf("  %s\n", json_string_value(error));
+    puts("");
+}
+
 void shoalctl_print_status(const json_t *status)
 {
-    printf("node %s, shoald %s, configuration %s\n\n", text(status, "node"), text(status, "version"),
+    printf("node %s, shoald %s, configuration %s\n", text(status, "node"), text(status, "version"),
         text(status, "config"));
+    print_reload_state(json_object_get(status, "reload"));
     print_processes(status);
     print_listeners(status);
     print_counters(status);

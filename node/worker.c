@@ -10,6 +10,7 @@
 #include "node/password_check.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
+#include "node/worker_reload.h"
 #include "node/worker_sys.h"
 
 #include "shared/bus_carrier_nanomsg.h"
@@ -501,6 +502,7 @@ static enum status open_timers(struct worker *worker)
 static void worker_done(struct worker *worker)
 {
     connection_free_closed(worker);
+    worker_reload_cancel(worker);
     worker_listen_done(worker);
     password_checks_free(&worker->passwords);
     session_for_each(worker, session_abandon, NULL);
@@ -582,6 +584,7 @@ int worker_main(struct child *child)
         .stop = on_stop,
         .adopt = on_adopt,
         .unadopt = on_unadopt,
+        .generation = worker_reload_begin,
         .turn = on_turn};
     child_run(child);
     worker_done(worker);

@@ -133,6 +133,7 @@ struct worker {
 
     /* Listening */
     struct worker_listener *listeners; /* own and adopted sockets (worker_listen.c) */
+    struct worker_reload *reload;      /* the next generation, being prepared; NULL: none (worker_reload.c) */
     bool accept_paused;                /* for want of descriptors, until the next tick */
     struct descriptor_reserve reserve; /* tells clients that there are none */
 

@@ -310,17 +310,22 @@ static void let_go(struct worker *worker, bool all, unsigned slot)
     }
 }
 
-/* What a WebSocket listener serves. */
-static enum status open_websocket(struct worker_listener *listener)
+static void set_websocket(struct worker_listener *listener, const struct config *whole)
 {
-    struct worker *worker = listener->worker;
     const struct config_listener *config = listener->config;
     listener->websocket =
         (struct websocket_settings){.rules = {.path = config->path,
                                         .origins = (const char *const *)config->origins.items,
                                         .origin_count = config->origins.count},
             .max_message_size =
-                config->max_frame_size > 0 ? config->max_frame_size : worker->config->mqtt.max_packet_size};
+                config->max_frame_size > 0 ? config->max_frame_size : whole->mqtt.max_packet_size};
+}
+
+/* What a WebSocket listener serves. */
+static enum status open_websocket(struct worker_listener *listener)
+{
+    struct worker *worker = listener->worker;
+    set_websocket(listener, worker->config);
     return worker->websocket_frames != NULL ? STATUS_OK : websocket_frames_new(&worker->websocket_frames);
 }
 
@@ -333,6 +338,39 @@ static enum status open_tls(struct worker_listener *listener)
     if (status != STATUS_OK)
         log_error("listener %s: %s", listener->config->key, error);
     return status;
+}
+
+enum status worker_listen_prepare(
+    const struct config *config, size_t index, struct bytes secrets, SSL_CTX **ret_context, char *error)
+{
+    const struct config_listener *listener = &config->listeners[index];
+    SSL_CTX *context = NULL;
+    if (!config_listener_has_tls(listener)) {
+        *ret_context = NULL;
+        return STATUS_OK;
+    }
+    enum status status = tls_material_context(secrets, config, index, &context, error);
+    if (status == STATUS_OK)
+        status = tls_context_prove(context, listener->tls.versions, error);
+    if (status != STATUS_OK) {
+        SSL_CTX_free(context);
+        return status;
+    }
+    *ret_context = context;
+    return STATUS_OK;
+}
+
+void worker_listen_switch(struct worker *worker, const struct config *config, SSL_CTX **contexts)
+{
+    for (size_t i = 0; i < config->listener_count; i++) {
+        struct worker_listener *listener = &worker->listeners[i];
+        listener->config = &config->listeners[i];
+        SSL_CTX_free(listener->context); /* connections hold references of their own */
+        listener->context = contexts[i];
+        contexts[i] = NULL;
+        if (config_listener_has_websocket(listener->config))
+            set_websocket(listener, config);
+    }
 }
 
 enum status worker_listen_open(struct worker *worker)

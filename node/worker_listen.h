@@ -6,6 +6,7 @@
 #define NODE_WORKER_LISTEN_H
 
 #include "node/child.h"
+#include "shared/bytes.h"
 #include "shared/config.h"
 #include "shared/status.h"
 
@@ -18,6 +19,14 @@ struct worker_listener;
 
 /* Makes the TLS contexts out of the key material. STATUS_INVALID: logged. */
 enum status worker_listen_open(struct worker *worker) CHECK_RESULT;
+/*
+ * A new context for the listener at `index` of `config`, made out of `secrets` and proven by a handshake in
+ * memory; *ret_context is NULL for a plain one. STATUS_INVALID: `error` (TLS_ERROR_SIZE bytes) says why.
+ */
+enum status worker_listen_prepare(const struct config *config, size_t index, struct bytes secrets,
+    SSL_CTX **ret_context, char *error) CHECK_RESULT;
+/* New connections get these (one per listener of `config`, taken); those that are there keep theirs. */
+void worker_listen_switch(struct worker *worker, const struct config *config, SSL_CTX **contexts);
 /* Begins to accept from the own sockets. */
 void worker_listen_start(struct worker *worker);
 /* Accepts no more, own and adopted. */

@@ -78,6 +78,9 @@
     X(bus_gaps, C, "times that a lane was read from its ring since the carrier had a gap")                   \
     X(bus_stalls, C, "publishers held up by a full window")                                                  \
     X(bus_out_of_step, C, "times that a peer had to take full state again")                                  \
+    X(reloads, C, "reloads after which all workers served with the new generation")                          \
+    X(reloads_failed, C, "reloads that changed nothing since something was wrong")                           \
+    X(reload_failing, G, "1: the last reload failed")                                                        \
     X(log_dropped, C, "log lines dropped since the pipe was full")                                           \
     X(loop_turns, C, "event loop turns")
 

@@ -194,11 +194,11 @@ class StartAndStop(MasterCase):
         self.assertIn(folder, done.stderr)
         self.assertEqual(os.stat(folder).st_mode & 0o777, 0o755)
 
-    def test_hangup_changes_nothing(self):
+    def test_hangup_reloads_in_the_same_processes(self):
         node = self.node()
         before = node.worker_pids()
         kill(node.child.pid, signal.SIGHUP)
-        node.wait_log("SIGHUP.*restart")
+        node.wait_log("SIGHUP: reloaded, all workers serve")
         self.assertEqual(node.worker_pids(), before)
 
     def test_start_line_says_who_may_connect(self):

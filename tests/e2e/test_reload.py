@@ -1,0 +1,260 @@
+"""
+Reload while the node serves: certificates, and whatever else follows without a restart. What is wrong changes nothing
+and stays visible; nobody is disconnected.
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+from shoal_test import processes
+from shoal_test.authority import CLIENT, Authority
+from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.environment import BIN, PATIENCE
+from shoal_test.processes import wait_for
+
+
+class ReloadCase(Case):
+    def setUp(self):
+        super().setUp()
+        self.authority = Authority(os.path.join(self.folder, "ca"))
+        self.authority.issue("one")
+        self.authority.issue("two")
+        self.live = os.path.join(self.folder, "live")
+        os.makedirs(self.live)
+
+    def use(self, name, key=None):
+        """Puts a certificate (and its key) where the listener finds it."""
+        for source, kind in ((name, "pem"), (key or name, "key")):
+            shutil.copy(self.authority.path("%s.%s" % (source, kind)), os.path.join(self.live, "new"))
+            os.rename(os.path.join(self.live, "new"), self.path(kind))
+
+    def path(self, kind):
+        return os.path.join(self.live, "server." + kind)
+
+    def node(self, workers=2, tls=None, **settings):
+        if not os.path.exists(self.path("pem")):
+            self.use("one")
+        files = {"certfile": self.path("pem"), "keyfile": self.path("key"), "cacertfile": self.authority.certificate}
+        return self.broker(workers, tls=dict(files, **(tls or {})), **settings)
+
+    def context(self, name=None, ca=None):
+        context = ssl.create_default_context(cafile=ca or self.authority.certificate)
+        if name:
+            context.load_cert_chain(self.authority.path(name + ".pem"), self.authority.path(name + ".key"))
+        return context
+
+    def presented(self, broker):
+        """The common name that a new connection is shown."""
+        with socket.create_connection(("127.0.0.1", broker.tls_port), 5 * PATIENCE) as plain:
+            with self.context().wrap_socket(plain, server_hostname="localhost") as secure:
+                subject = secure.getpeercert()["subject"]
+        return dict(entry[0] for entry in subject)["commonName"]
+
+    def presented_by_all(self, broker, count=30):
+        return {self.presented(broker) for _ in range(count)}
+
+    def reload(self, broker, *words):
+        """(exit code, what it printed)"""
+        done = subprocess.run([str(BIN / "shoalctl"), "-c", broker.file, "reload", *words], capture_output=True, text=True,
+                              timeout=60 * PATIENCE, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    def change(self, broker, settings):
+        """Writes the configuration with other settings of the TLS listener, or of whole sections."""
+        for section, values in settings.items():
+            for key, value in values.items():
+                place = broker.config.setdefault(section, {})
+                if value is None:
+                    place.pop(key, None)
+                elif isinstance(value, dict):
+                    place.setdefault(key, {}).update(value)
+                else:
+                    place[key] = value
+        broker.write_config()
+
+
+@only_shoal
+class Certificates(ReloadCase):
+    @workers(1, 4)
+    def test_hangup_shows_new_clients_the_new_certificate_and_keeps_the_old_ones_connected(self, count):
+        broker = self.node(count)
+        clients = [broker.client("c%d" % i, tls=self.context()) for i in range(8)]
+        for client in clients:
+            client.subscribe("t/#", qos=1)
+        self.assertEqual(self.presented_by_all(broker), {"one"})
+        self.use("two")
+        mark = broker.log_mark()
+        os.kill(broker.child.pid, signal.SIGHUP)
+        broker.wait_log("all workers serve with generation 2", mark)
+        self.assertEqual(self.presented_by_all(broker), {"two"})
+        clients[0].publish("t/x", b"still here", qos=1)
+        for client in clients:
+            client.wait_messages(1)
+            self.assertEqual(client.payloads(), [b"still here"])
+        status = broker.status()
+        self.assertEqual({p["generation"] for p in status["processes"] if p["role"] == "worker"}, {2})
+        self.assertEqual(status["reload"]["generation"], 2)
+        self.assertEqual(status["counters"]["handshakes_failed"], 0)
+
+    def test_whatever_is_wrong_changes_nothing_and_stays_visible(self):
+        self.authority.issue("expired", days=(-20, -1))
+        self.authority.issue("early", days=(1, 20))
+        other = Authority(os.path.join(self.folder, "other"), "other")
+        broker = self.node(2)
+        client = broker.client("stays", tls=self.context())
+        with open(self.authority.path("two.pem")) as whole:
+            text = whole.read()
+        cases = [
+            (lambda: self.use("two", key="one"), "key does not belong"),
+            (lambda: self.use("expired"), "expired on"),
+            (lambda: self.use("early"), "not valid before"),
+            (lambda: self.authority.write("cut.pem", text[:len(text) // 2]) and self.use_file("cut.pem"), "server.pem"),
+            (lambda: self.authority.write("foreign.pem", text + open(other.certificate).read()) and
+             self.use_file("foreign.pem"), "not signed by the one after it"),
+            (lambda: os.unlink(self.path("pem")), "No such file"),
+            (lambda: self.change(broker, {"mqtt": {"max_qos": 7}}), "mqtt.max_qos: found 7"),
+        ]
+        for number, (spoil, words) in enumerate(cases):
+            self.use("one")
+            spoil()
+            code, text_out = self.reload(broker)
+            self.assertEqual(code, 4, text_out)
+            self.assertRegex(text_out, words)
+            broker.wait_log("reload failed, generation 1 goes on")
+            status = broker.status()
+            self.assertRegex("\n".join(status["reload"]["failure"]), words)
+            self.assertEqual(status["counters"]["reloads_failed"], number + 1)
+            self.assertEqual(status["counters"]["reload_failing"], 1)
+            self.assertRegex(broker.control("status"), "FAILED")
+            self.assertEqual(self.presented_by_all(broker, 6), {"one"})
+        self.use("two")
+        self.change(broker, {"mqtt": {"max_qos": None}})
+        self.assertEqual(self.reload(broker)[0], 0)
+        status = broker.status()
+        self.assertIsNone(status["reload"]["failure"])
+        self.assertEqual(status["counters"]["reload_failing"], 0)
+        self.assertEqual(self.presented_by_all(broker), {"two"})
+        client.ping()
+
+    def use_file(self, name):
+        shutil.copy(self.authority.path(name), self.path("pem"))
+
+    def test_a_certificate_that_expired_in_use_does_not_hold_up_another_change(self):
+        """Both in one: the old file stays, expired meanwhile; the key of another listener changes."""
+        broker = self.node(2, listeners={"ssl:second": {}})
+        short = Authority(os.path.join(self.folder, "short"))
+        short.issue("brief", days=(-1, 4.0 / 86400 * PATIENCE))
+        self.change(broker, {"listeners": {"ssl:second": {"certfile": short.path("brief.pem"), "keyfile": short.path("brief.key")}}})
+        code, text = self.reload(broker)
+        self.assertEqual(code, 0, text)
+        def expired():
+            return subprocess.run(["openssl", "x509", "-in", short.path("brief.pem"), "-noout", "-checkend", "0"],
+                                  stdout=subprocess.DEVNULL, check=False).returncode != 0
+        wait_for(expired, "the certificate expired", 10 * PATIENCE)
+        self.use("two")
+        code, text = self.reload(broker)
+        self.assertEqual(code, 0, text)
+        self.assertRegex(text, "warning: .*expired on .*in use already")
+        self.assertEqual(self.presented_by_all(broker), {"two"})
+
+    def test_dry_run_tells_all_and_changes_nothing(self):
+        broker = self.node(2)
+        self.use("two")
+        self.change(broker, {"listeners": {"ssl:tls": {"verify": "verify_peer"}}, "bus": {"window": "512KiB"}})
+        code, text = self.reload(broker, "--dry-run")
+        self.assertEqual(code, 0, text)
+        for words in ("listeners.ssl:tls.verify: \"verify_peer\", was \"verify_none\"", "NEEDS A RESTART", "CN=two",
+                      "DNS:localhost, IP Address:127.0.0.1", "CN=Test ca", "EC prime256v1", "NEW"):
+            self.assertIn(words, text)
+        self.assertEqual(self.presented_by_all(broker, 6), {"one"})
+        self.assertEqual(broker.status()["reload"]["generation"], 1)
+        report = json.loads(broker.control("reload", "--dry-run", "--json"))
+        self.assertTrue(report["certificates"][0]["changed"])
+        self.assertEqual([change["path"] for change in report["changes"] if change["restart"]], ["bus.window"])
+
+    def test_a_new_ca_decides_over_new_clients(self):
+        broker = self.node(2, tls={"verify": "verify_peer", "fail_if_no_peer_cert": True})
+        other = Authority(os.path.join(self.folder, "other"), "other")
+        self.authority.issue("mine", extensions=CLIENT)
+        other.issue("theirs", extensions=CLIENT)
+        theirs = ssl.create_default_context(cafile=self.authority.certificate)
+        theirs.load_cert_chain(other.path("theirs.pem"), other.path("theirs.key"))
+        before = broker.client("before", tls=self.context("mine"))
+        self.change(broker, {"listeners": {"ssl:tls": {"cacertfile": other.certificate}}})
+        self.assertEqual(self.reload(broker)[0], 0)
+        broker.client("after", tls=theirs).ping()
+        with self.assertRaises(Exception):
+            broker.client("refused", tls=self.context("mine"))
+        before.ping()
+
+    @cost(8)
+    def test_a_worker_killed_while_others_switch_comes_back_with_the_right_generation(self):
+        broker = self.node(3)
+        for round_number in range(6):
+            name = ("two", "one")[round_number % 2]
+            self.use(name)
+            mark = broker.log_mark()
+            victim = broker.worker(round_number % 3)
+            os.kill(broker.child.pid, signal.SIGHUP)
+            os.kill(victim, signal.SIGKILL)
+            broker.wait_log("all workers serve with generation", mark)
+            broker.wait_ready()
+            self.assertEqual(self.presented_by_all(broker), {name})
+            numbers = {p["generation"] for p in broker.status()["processes"] if p["role"] == "worker"}
+            self.assertEqual(len(numbers), 1)
+
+    @cost(30)
+    def test_a_worker_that_stands_still_is_replaced_and_the_roll_goes_on(self):
+        broker = self.node(2)
+        self.use("two")
+        broker.stop_worker(1)
+        mark = broker.log_mark()
+        code, text = self.reload(broker)
+        # It is killed for its silence after 10 s, and its successor takes part in the roll.
+        self.assertEqual(code, 0, text)
+        broker.wait_log("did not answer for 10 s", mark)
+        self.assertEqual(self.presented_by_all(broker), {"two"})
+
+    @cost(15)
+    def test_no_handshake_fails_and_no_message_is_lost_while_it_reloads(self):
+        broker = self.node(4)
+        subscriber = broker.client("s", tls=self.context())
+        subscriber.subscribe("t", qos=1)
+        publisher = broker.client("p", tls=self.context())
+        problems, seen, stop = [], [], threading.Event()
+
+        def shake_hands():
+            while not stop.is_set():
+                try:
+                    seen.append(self.presented(broker))
+                except Exception as error:  # whatever it is, a client saw it
+                    problems.append(repr(error))
+        threads = [threading.Thread(target=shake_hands) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        good = 0
+        for number in range(20):
+            if number % 5 == 4:
+                self.use("two", key="one")
+                self.assertEqual(self.reload(broker)[0], 4)
+                continue
+            good += 1
+            name = ("two", "one")[good % 2]
+            self.use(name)
+            self.assertEqual(self.reload(broker)[0], 0)
+            self.assertEqual(self.presented(broker), name)
+            publisher.publish("t", b"%d" % number, qos=1)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(problems, [])
+        self.assertGreater(len(seen), 20)
+        subscriber.wait_messages(good)
+        self.assertEqual([int(payload) for payload in subscriber.payloads()], [n for n in range(20) if n % 5 != 4])
+        self.assertEqual(broker.counter("handshakes_failed"), 0)
