@@ -155,6 +155,8 @@ void session_disconnected(struct session *session, bool with_will);
 size_t session_subscription_text(const struct subscription *subscription, char *to, size_t size);
 struct session_subscription *session_subscription_find(
     struct session *session, struct topic_filter *filter, struct topic_group *group);
+/* The session's subscription with this text, `$share/GROUP/` and mountpoint included; NULL: none. */
+struct session_subscription *session_subscription_named(struct session *session, struct bytes text);
 enum status session_subscribe(struct session *session, const struct mqtt_subscribe_filter *filter,
     uint32_t identifier, struct session_subscription **ret_subscription, bool *ret_existed) CHECK_RESULT;
 /* Other rights than before: what its subscriptions may get is asked anew. */

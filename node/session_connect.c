@@ -208,15 +208,14 @@ static struct connecting *connecting_alloc(struct worker *worker, size_t body_si
     return memset(connecting, 0, sizeof *connecting);
 }
 
-/* The session is here and whole: the will, CONNACK, and the client is served. */
-static void finish(struct connecting *connecting)
+/* The will, CONNACK, and the client is served. */
+static void answer(struct connecting *connecting)
 {
     struct connection *connection = connecting->connection;
     const struct mqtt_connect *connect = &connecting->connect;
     struct session *session = connecting->session;
+    uint64_t auto_retained = connecting->auto_retained;
     struct mqtt_properties properties;
-    session->version = connection->version;
-    session_set_expiry(session, wanted_expiry_s(connection, connect));
     connection->keep_alive_s = keep_alive_s(connection->worker, connect);
     fill_connack(connection, connecting, &properties);
     if (connection->version == MQTT_5_0 &&
@@ -247,7 +246,26 @@ static void finish(struct connecting *connecting)
     connecting_free(connection);
     connection_identity_free(&connection->identity);
     session_connected(session, connection);
+    if (auto_retained != 0)
+        auto_subscribe_retained(connection, auto_retained);
     connection_release(connection, HOLD_CLAIM);
+}
+
+static void finish_when_routed(struct connecting *connecting);
+
+/* The session is here and whole. */
+static void finish(struct connecting *connecting)
+{
+    struct connection *connection = connecting->connection;
+    connecting->session->version = connection->version;
+    session_set_expiry(connecting->session, wanted_expiry_s(connection, &connecting->connect));
+    if (connecting->auto_subscribed || connection->worker->config->auto_subscribe.topics.count == 0) {
+        answer(connecting);
+        return;
+    }
+    connecting->auto_subscribed = true;
+    auto_subscribe(connecting);
+    finish_when_routed(connecting); /* CONNACK is its SUBACK, too */
 }
 
 /* Its session

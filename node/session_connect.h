@@ -27,6 +27,9 @@ struct connecting {
     struct session_mount *mount;  /* owned until its session has it; NULL: none */
     char assigned[CONNECT_ASSIGNED_ID_SIZE + 1];
     bool session_present;
+    bool auto_subscribed; /* what auto_subscribe.topics gives it, it has */
+    uint64_t
+        auto_retained; /* whose retained messages are due with CONNACK: a bit per auto_subscribe.topics */
     size_t body_size;
     uint8_t body[]; /* the CONNECT packet's body */
 };
@@ -39,5 +42,10 @@ void connect_refuse(struct connection *connection, enum mqtt_reason reason, cons
 void connect_authorize(struct connecting *connecting);
 /* It may: its session is claimed. */
 void connect_authorized(struct connecting *connecting);
+
+/* auto_subscribe.c: subscribes the session to auto_subscribe.topics, before CONNACK; and, when that is out,
+   what is due of retained messages (connecting->auto_retained). */
+void auto_subscribe(struct connecting *connecting);
+void auto_subscribe_retained(struct connection *connection, uint64_t due);
 
 #endif

@@ -147,8 +147,7 @@ void session_rights_changed(struct session *session)
     }
 }
 
-/* The session's subscription with this text, or NULL. */
-static struct session_subscription *find_text(struct session *session, struct bytes text)
+struct session_subscription *session_subscription_named(struct session *session, struct bytes text)
 {
     struct bytes name, filter = text;
     bool shared = topic_filter_shared(text, &name, &filter);
@@ -209,7 +208,7 @@ enum status session_subscribe(struct session *session, const struct mqtt_subscri
     uint32_t identifier, struct session_subscription **ret_subscription, bool *ret_existed)
 {
     struct worker *worker = session->worker;
-    struct session_subscription *it = find_text(session, filter->filter);
+    struct session_subscription *it = session_subscription_named(session, filter->filter);
     *ret_existed = it != NULL;
     if (it == NULL) {
         size_t cost = filter_cost(filter->filter.size, topic_levels(filter->filter));
@@ -259,7 +258,7 @@ static void drop(struct session *session, struct session_subscription *it)
 
 bool session_unsubscribe(struct session *session, struct bytes filter)
 {
-    struct session_subscription *it = find_text(session, filter);
+    struct session_subscription *it = session_subscription_named(session, filter);
     if (it == NULL)
         return false;
     const struct topic_group *group = it->subscription.group;

@@ -108,12 +108,12 @@ static bool mount(const struct session *session, struct bytes inner, struct byte
     return filter->size > 0;
 }
 
-/* What SUBACK says of one filter; subscribes if it may. */
-static uint8_t subscribe_one(struct session *session, const struct mqtt_subscribe_filter *wanted,
-    uint32_t identifier, struct suback_result *result)
+uint8_t subscribe_filter(struct session *session, const struct mqtt_subscribe_filter *wanted,
+    uint32_t identifier, struct session_subscription **ret_retained)
 {
     const struct config_mqtt *limits = &session->worker->config->mqtt;
     struct bytes group, filter = wanted->filter;
+    *ret_retained = NULL;
     bool shared = topic_filter_shared(wanted->filter, &group, &filter);
     if (shared && !limits->shared_subscription)
         return MQTT_SHARED_SUBSCRIPTIONS_NOT_SUPPORTED; /* as CONNACK says */
@@ -139,8 +139,19 @@ static uint8_t subscribe_one(struct session *session, const struct mqtt_subscrib
         return status == STATUS_LIMIT ? MQTT_QUOTA_EXCEEDED : MQTT_IMPLEMENTATION_SPECIFIC_ERROR;
     /* [MQTT-3.3.1-9, -10, -11] */
     if (!shared && (wanted->retain_handling == 0 || (wanted->retain_handling == 1 && !existed)))
-        result_link(result, subscription);
+        *ret_retained = subscription;
     return subscription->subscription.qos;
+}
+
+/* What SUBACK says of one filter. */
+static uint8_t subscribe_one(struct session *session, const struct mqtt_subscribe_filter *wanted,
+    uint32_t identifier, struct suback_result *result)
+{
+    struct session_subscription *retained;
+    uint8_t reason = subscribe_filter(session, wanted, identifier, &retained);
+    if (retained != NULL)
+        result_link(result, retained);
+    return reason;
 }
 
 static void send_suback(struct pending_suback *pending)

@@ -192,6 +192,10 @@ void publish_abandon(struct connection *connection);
 
 /* subscribe_receive.c */
 bool subscribe_received(struct connection *connection, struct bytes body);
+/* Subscribes to one filter, in the client's own words, if it may. Returns SUBACK's reason; *ret_retained is
+   the subscription whose retained messages are due when the client has been told, or NULL. */
+uint8_t subscribe_filter(struct session *session, const struct mqtt_subscribe_filter *wanted,
+    uint32_t identifier, struct session_subscription **ret_retained);
 bool unsubscribe_received(struct connection *connection, struct bytes body);
 /* SUBACKs and retained messages that a session's connection still waits for are given up. */
 void subscribe_abandon(struct connection *connection);

@@ -160,6 +160,25 @@ struct config_mqtt {
     uint32_t tombstones_s;         /* how long the deletion of a retained message is remembered */
 };
 
+struct config_list { /* of what its field says */
+    void *items;     /* owned */
+    size_t count;
+};
+
+#define CONFIG_AUTO_SUBSCRIBE_MAX 64 /* a bit mask of them is one word */
+
+struct config_subscription { /* to a filter with placeholders (topic_template.h) */
+    char *topic;             /* owned */
+    uint32_t qos;
+    uint32_t retain_handling;
+    bool no_local;
+    bool retain_as_published;
+};
+
+struct config_auto_subscribe {
+    struct config_list topics; /* struct config_subscription */
+};
+
 enum config_retained_full { CONFIG_RETAINED_DELIVER, CONFIG_RETAINED_REFUSE };
 
 struct config_retained {
@@ -225,6 +244,7 @@ struct config {
     size_t listener_count;
     struct config_mqtt mqtt;
     struct config_retained retained;
+    struct config_auto_subscribe auto_subscribe;
     struct config_bus bus;
     struct config_session session;
     struct config_auth auth;

@@ -90,6 +90,7 @@ const struct config_section config_sections[] = {
                   "wss:NAME or unix:NAME."},
     {"mqtt", "What the protocol allows, and what one client may cost."},
     {"retained", "Retained messages: how many, how large, how long."},
+    {"auto_subscribe", "What clients are subscribed to when they connect."},
     {"bus", "The bus between the processes of the node."},
     {"session", "Who owns a client identifier."},
     {"auth", "Who may connect and do what."},
@@ -281,6 +282,11 @@ const struct config_row config_table[] = {
      "kept (deliver), or it goes to nobody, and a version 5 client is told 0x97 for QoS 1 and 2 (refuse)."},
     {"retained.expiry", CONFIG_TYPE_SECONDS, FIELD(retained.expiry_s), "0", 0, 4294967295.0, NULL,
      "How long retained messages are kept that have no Message Expiry Interval of their own; 0 for ever."},
+
+    /* What clients get without asking. */
+    {"auto_subscribe.topics", CONFIG_TYPE_SUBSCRIPTIONS, FIELD(auto_subscribe.topics), NULL, 0, 0, NULL,
+     "Subscriptions that every client gets with CONNACK, as if it had asked for them. %c is its identifier, %u its user "
+     "name, %h its address; a filter whose value a client has not, or has with +, # or / in it, is left out for it."},
 
     /* Bus, sessions, access, log. */
     {"bus.window", CONFIG_TYPE_SIZE, FIELD(bus.window), "\"1MiB\"", 128 * KIB, 256 * MIB, NULL,

@@ -10,26 +10,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum config_type {           /* the field behind it */
-    CONFIG_TYPE_BOOL,        /* bool */
-    CONFIG_TYPE_INTEGER,     /* uint32_t */
-    CONFIG_TYPE_REAL,        /* double */
-    CONFIG_TYPE_SIZE,        /* size_t, bytes */
-    CONFIG_TYPE_MS,          /* uint32_t, milliseconds */
-    CONFIG_TYPE_SECONDS,     /* uint32_t, whole seconds */
-    CONFIG_TYPE_STRING,      /* char *, owned, may be NULL */
-    CONFIG_TYPE_NAME,        /* char *: letters, digits, '.', '_', '-' */
-    CONFIG_TYPE_FILE,        /* char *, absolute: a file to read */
-    CONFIG_TYPE_FOLDER,      /* char *, absolute: made when missing */
-    CONFIG_TYPE_CHOICE,      /* an enum; one word of `choices` */
-    CONFIG_TYPE_CHOICE_LIST, /* uint32_t, mask of the words' values; not empty */
-    CONFIG_TYPE_BIND,        /* struct config_bind */
-    CONFIG_TYPE_ACCESS,      /* struct config_access */
-    CONFIG_TYPE_SOCKET,      /* struct config_bind: the path of a Unix socket */
-    CONFIG_TYPE_MODE,        /* uint32_t: permissions of a file, in octal */
-    CONFIG_TYPE_URL_PATH,    /* char *: the path of a URL */
-    CONFIG_TYPE_ORIGINS,     /* struct config_origins */
-    CONFIG_TYPE_MOUNTPOINT,  /* char *: a prefix of topics, with placeholders */
+enum config_type {             /* the field behind it */
+    CONFIG_TYPE_BOOL,          /* bool */
+    CONFIG_TYPE_INTEGER,       /* uint32_t */
+    CONFIG_TYPE_REAL,          /* double */
+    CONFIG_TYPE_SIZE,          /* size_t, bytes */
+    CONFIG_TYPE_MS,            /* uint32_t, milliseconds */
+    CONFIG_TYPE_SECONDS,       /* uint32_t, whole seconds */
+    CONFIG_TYPE_STRING,        /* char *, owned, may be NULL */
+    CONFIG_TYPE_NAME,          /* char *: letters, digits, '.', '_', '-' */
+    CONFIG_TYPE_FILE,          /* char *, absolute: a file to read */
+    CONFIG_TYPE_FOLDER,        /* char *, absolute: made when missing */
+    CONFIG_TYPE_CHOICE,        /* an enum; one word of `choices` */
+    CONFIG_TYPE_CHOICE_LIST,   /* uint32_t, mask of the words' values; not empty */
+    CONFIG_TYPE_BIND,          /* struct config_bind */
+    CONFIG_TYPE_ACCESS,        /* struct config_access */
+    CONFIG_TYPE_SOCKET,        /* struct config_bind: the path of a Unix socket */
+    CONFIG_TYPE_MODE,          /* uint32_t: permissions of a file, in octal */
+    CONFIG_TYPE_URL_PATH,      /* char *: the path of a URL */
+    CONFIG_TYPE_ORIGINS,       /* struct config_origins */
+    CONFIG_TYPE_MOUNTPOINT,    /* char *: a prefix of topics, with placeholders */
+    CONFIG_TYPE_SUBSCRIPTIONS, /* struct config_list of struct config_subscription */
     CONFIG_TYPES,
 };
 

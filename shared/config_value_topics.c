@@ -1,9 +1,13 @@
 /* Types of configuration values that are about topics. No I/O. */
-#include "shared/config_value_private.h"
+#include "shared/config_value_list.h"
 
+#include "shared/config.h"
+#include "shared/topic_name.h"
 #include "shared/topic_template.h"
 
 #include <string.h>
+
+#define TOPIC_MAX 65535
 
 /* Mountpoints -----------------------------------------------------------------------------------------------
  */
@@ -27,6 +31,65 @@ static void mountpoint_allowed(const struct config_row *row, char *to, size_t ro
         row->maximum);
 }
 
+/* Subscriptions ---------------------------------------------------------------------------------------------
+ */
+
+static const char *check_subscription(const void *item, const char **ret_key)
+{
+    const struct config_subscription *it = item;
+    struct bytes group, filter;
+    *ret_key = "topic";
+    if (!topic_template_is_filter(bytes_of_text(it->topic)))
+        return "which is no topic filter";
+    *ret_key = "no_local";
+    if (it->no_local && topic_filter_shared(bytes_of_text(it->topic), &group, &filter))
+        return "which shared subscriptions cannot have";
+    return NULL;
+}
+
+static const struct config_member subscription_members[] = {
+    {"topic", CONFIG_MEMBER_TEXT, offsetof(struct config_subscription, topic), true, TOPIC_MAX, NULL},
+    {"qos", CONFIG_MEMBER_NUMBER, offsetof(struct config_subscription, qos), false, 2, NULL},
+    {"no_local", CONFIG_MEMBER_FLAG, offsetof(struct config_subscription, no_local), false, 0, NULL},
+    {"retain_as_published", CONFIG_MEMBER_FLAG, offsetof(struct config_subscription, retain_as_published),
+        false, 0, NULL},
+    {"retain_handling", CONFIG_MEMBER_NUMBER, offsetof(struct config_subscription, retain_handling), false, 2,
+        NULL},
+};
+
+static const struct config_list_type subscriptions = {
+    .members = subscription_members,
+    .member_count = sizeof subscription_members / sizeof *subscription_members,
+    .item_size = sizeof(struct config_subscription),
+    .items_max = CONFIG_AUTO_SUBSCRIBE_MAX,
+    .check = check_subscription,
+};
+
+static bool parse_subscriptions(const struct value *value, void *field)
+{
+    return config_list_parse(value, &subscriptions, field);
+}
+
+static json_t *subscriptions_to_json(const struct config_row *row, const void *field)
+{
+    (void)row;
+    return config_list_to_json(&subscriptions, field);
+}
+
+static void subscriptions_done(void *field)
+{
+    config_list_done(&subscriptions, field);
+}
+
+static void subscriptions_allowed(const struct config_row *row, char *to, size_t room)
+{
+    (void)row;
+    config_value_append(to, room,
+        "a list of at most %d objects with topic (a filter) and, if you want, qos (0 to 2), no_local, "
+        "retain_as_published (true or false) and retain_handling (0 to 2)",
+        CONFIG_AUTO_SUBSCRIBE_MAX);
+}
+
 /* The types -------------------------------------------------------------------------------------------------
  */
 
@@ -35,6 +98,8 @@ const struct type_handlers *config_topic_type_handlers(enum config_type type)
     static const struct type_handlers types[CONFIG_TYPES] = {
         [CONFIG_TYPE_MOUNTPOINT] = {parse_mountpoint, config_string_to_json, config_string_done,
             mountpoint_allowed},
+        [CONFIG_TYPE_SUBSCRIPTIONS] = {parse_subscriptions, subscriptions_to_json, subscriptions_done,
+            subscriptions_allowed},
     };
     return types[type].parse != NULL ? &types[type] : NULL;
 }

@@ -41,6 +41,14 @@ void peer_address_set_local(struct peer_address *address, pid_t process, uid_t u
     memcpy(address->bytes, numbers, sizeof numbers);
 }
 
+const char *peer_address_host(const struct peer_address *address, char to[PEER_TEXT_SIZE])
+{
+    bool internet = address->family == AF_INET || address->family == AF_INET6;
+    if (!internet || inet_ntop(address->family, address->bytes, to, PEER_TEXT_SIZE) == NULL)
+        to[0] = '\0';
+    return to;
+}
+
 const char *peer_address_text(const struct peer_address *address, char to[PEER_TEXT_SIZE])
 {
     char host[INET6_ADDRSTRLEN] = "";

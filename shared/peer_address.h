@@ -20,6 +20,8 @@ void peer_address_set(struct peer_address *address, const struct sockaddr *from)
 void peer_address_set_local(struct peer_address *address, pid_t process, uid_t user);
 /* IPv4 mapped into IPv6 becomes IPv4. */
 void peer_address_unmap(struct peer_address *address);
+/* Writes the address alone, "192.0.2.1" or "2001:db8::1", or nothing if there is none. Returns `to`. */
+const char *peer_address_host(const struct peer_address *address, char to[PEER_TEXT_SIZE]);
 /* Writes "192.0.2.1:1883", "[2001:db8::1]:1883" or "unix(process 42, user 1000)"; returns `to`. */
 const char *peer_address_text(const struct peer_address *address, char to[PEER_TEXT_SIZE]);
 

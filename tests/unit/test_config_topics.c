@@ -72,10 +72,47 @@ static void mountpoints_are_whole_levels(void **state)
     }
 }
 
+static void subscriptions_are_objects_with_a_filter(void **state)
+{
+    (void)state;
+    struct config *config = load_fine(WITH(
+        "\"auto_subscribe\": {\"topics\": [{\"topic\": \"d/%c/#\", \"qos\": 1, \"no_local\": true, "
+        "\"retain_as_published\": true, \"retain_handling\": 2}, {\"//\": \"all\", \"topic\": \"all\"}]}"));
+    config = hand_over(config);
+    const struct config_subscription *items = config->auto_subscribe.topics.items;
+    assert_int_equal(config->auto_subscribe.topics.count, 2);
+    assert_string_equal(items[0].topic, "d/%c/#");
+    assert_int_equal(items[0].qos, 1);
+    assert_int_equal(items[0].retain_handling, 2);
+    assert_true(items[0].no_local && items[0].retain_as_published);
+    assert_string_equal(items[1].topic, "all");
+    assert_int_equal(items[1].qos + items[1].retain_handling, 0);
+    assert_false(items[1].no_local || items[1].retain_as_published);
+    config_free(&config);
+    static const char *const wrong[][2] = {
+        {"{}", "auto_subscribe.topics: found {}"},
+        {"[7]", "auto_subscribe.topics[0]: found 7"},
+        {"[{\"topic\": \"a\"}, {\"qos\": 1}]",
+            "auto_subscribe.topics[1]: found {\"qos\":1}, without the key"},
+        {"[{\"topic\": \"a/#/b\"}]", "topics[0].topic: found \"a/#/b\", which is no topic filter"},
+        {"[{\"topic\": \"%c+\"}]", "topics[0].topic"},
+        {"[{\"topic\": \"a\", \"qos\": 3}]", "topics[0].qos: found 3"},
+        {"[{\"topic\": \"a\", \"rh\": 1}]", "topics[0].rh: found 1, no such key"},
+        {"[{\"topic\": \"a\", \"no_local\": 1}]", "topics[0].no_local"},
+        {"[{\"topic\": \"$share/g/a\", \"no_local\": true}]", "shared subscriptions"},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[256];
+        snprintf(text, sizeof text, WITH("\"auto_subscribe\": {\"topics\": %s}"), wrong[i][0]);
+        assert_refused(text, wrong[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mountpoints_are_whole_levels),
+        cmocka_unit_test(subscriptions_are_objects_with_a_filter),
     };
     return cmocka_run_group_tests_name("config_topics", tests, NULL, NULL);
 }
