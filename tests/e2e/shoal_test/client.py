@@ -134,6 +134,8 @@ class Client:
                 raise packets.Malformed("more unacknowledged PUBLISH than our Receive Maximum: %r" % got)
 
     def _take(self, got):
+        if got.kind == packets.CONNACK and not got.session_present and self.version > 3:
+            self.held_ids = set()  # belonged to a session that the server does not have any more [MQTT-3.2.2-5]
         if got.kind == PUBLISH and got.qos == 2:
             if got.packet_id not in self.held_ids:
                 self.held_ids.add(got.packet_id)
