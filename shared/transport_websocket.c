@@ -2,13 +2,16 @@
  * The WebSocket layer of a connection. Workers.
  * What it owes the client besides the caller's bytes (the answer to the opening request, pongs, the close
  * frame) goes out at once if the kernel takes it, else waits in `owed`; never inside of a data frame that has
- * begun. A data frame whose payload the kernel took in part goes on with the next write: `announced` bytes
- * are still to come, and the caller offers them first (transport.h).
+ * begun. Each MQTT packet has a data frame of its own: a frame may hold several [MQTT-6.0.0-2], but Paho's
+ * client for C and some for browsers then see the first one only. A data frame whose payload the kernel took
+ * in part goes on with the next write: `announced` bytes are still to come, and the caller offers them first
+ * (transport.h).
  */
 #include "shared/transport_websocket.h"
 
 #include "shared/transport_bio.h"
 #include "shared/transport_tls.h"
+#include "shared/websocket_batch.h"
 
 #include <assert.h>
 #include <openssl/ssl.h>
@@ -252,46 +255,64 @@ static enum status websocket_read(struct transport *transport, uint8_t *to, size
 /* Writing
  * --------------------------------------------------------------------------------------------------- */
 
-/* Where the caller's bytes are taken from. */
-struct source {
-    const struct iovec *pieces;
-    int count;
-    size_t skip; /* bytes of the first piece that are taken */
-};
-
-static void source_advance(struct source *source, size_t taken)
-{
-    taken += source->skip;
-    while (source->count > 0 && taken >= source->pieces->iov_len) {
-        taken -= source->pieces->iov_len;
-        source->pieces++;
-        source->count--;
-    }
-    source->skip = taken;
-}
-
-/* Up to `limit` bytes of the source as pieces; returns their number. */
-static int source_pieces(const struct source *source, uint64_t limit, struct iovec *to, int room)
-{
-    int count = 0;
-    size_t skip = source->skip;
-    for (int i = 0; i < source->count && count < room && limit > 0; i++, skip = 0) {
-        size_t size = source->pieces[i].iov_len - skip;
-        if (size > limit)
-            size = (size_t)limit;
-        if (size > 0)
-            to[count++] = (struct iovec){(uint8_t *)source->pieces[i].iov_base + skip, size};
-        limit -= size;
-    }
-    return count;
-}
-
 static size_t total_of(const struct iovec *pieces, int count)
 {
     size_t total = 0;
     for (int i = 0; i < count; i++)
         total += pieces[i].iov_len;
     return total;
+}
+
+/* Books what the layer below took of a frame; returns how much of that was the caller's. */
+static size_t frame_taken(struct transport_websocket *websocket, size_t taken)
+{
+    if (taken == 0 && websocket->header_sent == 0 && websocket->header_size > 0) {
+        websocket->announced = websocket->header_size = 0; /* not begun: the next may be larger */
+        return 0;
+    }
+    size_t header = (size_t)(websocket->header_size - websocket->header_sent);
+    if (taken < header) {
+        websocket->header_sent = (uint8_t)(websocket->header_sent + taken);
+        return 0;
+    }
+    websocket->header_size = websocket->header_sent = 0;
+    websocket->announced -= taken - header;
+    return taken - header;
+}
+
+/* Books what the layer below took of a batch; returns how much of that was the caller's. */
+static size_t batch_taken(
+    struct transport_websocket *websocket, const struct websocket_batch *batch, size_t taken)
+{
+    const uint8_t *at = batch->bytes;
+    size_t payload = 0;
+    for (unsigned i = 0; i < batch->count && taken > 0; i++) {
+        size_t header_size = batch->frames[i].header_size, payload_size = batch->frames[i].payload_size;
+        if (taken < header_size + payload_size) { /* begun: goes on with the next write */
+            memcpy(websocket->header, at, header_size);
+            websocket->header_size = (uint8_t)header_size;
+            websocket->header_sent = 0;
+            websocket->announced = payload_size;
+            return payload + frame_taken(websocket, taken);
+        }
+        payload += payload_size;
+        taken -= header_size + payload_size;
+        at += header_size + payload_size;
+    }
+    return payload;
+}
+
+static enum status write_batch(
+    struct transport *transport, const struct websocket_batch *batch, size_t *ret_taken, bool *ret_whole)
+{
+    struct iovec piece = {(uint8_t *)batch->bytes, batch->size};
+    size_t taken = 0;
+    enum status status = transport->websocket->below->writev(transport, &piece, 1, &taken);
+    if (status != STATUS_OK)
+        return status;
+    *ret_taken = batch_taken(transport->websocket, batch, taken);
+    *ret_whole = taken == batch->size;
+    return STATUS_OK;
 }
 
 /* Copies the beginning of the frame into one piece, so that it makes one TLS record. */
@@ -315,34 +336,21 @@ static int stage_pieces(struct iovec *pieces, int count, uint8_t stage[STAGE_SIZ
     return 1 + count - used;
 }
 
-/* Books what the layer below took of a frame; returns how much of that was the caller's. */
-static size_t frame_taken(struct transport_websocket *websocket, size_t taken)
-{
-    if (taken == 0 && websocket->header_sent == 0 && websocket->header_size > 0) {
-        websocket->announced = websocket->header_size = 0; /* not begun: the next may be larger */
-        return 0;
-    }
-    size_t header = (size_t)(websocket->header_size - websocket->header_sent);
-    if (taken < header) {
-        websocket->header_sent = (uint8_t)(websocket->header_sent + taken);
-        return 0;
-    }
-    websocket->header_size = websocket->header_sent = 0;
-    websocket->announced -= taken - header;
-    return taken - header;
-}
-
-/* Writes one frame, or the rest of the begun one, with one call. *ret_whole: the kernel took all of it. */
+/* Writes one packet's frame, or the rest of the begun one, as far as it is here, with one call. *ret_whole:
+   the kernel took all of that. */
 static enum status write_frame(
-    struct transport *transport, const struct source *source, size_t *ret_taken, bool *ret_whole)
+    struct transport *transport, const struct websocket_source *source, size_t *ret_taken, bool *ret_whole)
 {
     struct transport_websocket *websocket = transport->websocket;
     struct iovec pieces[PIECES_MAX + 1];
     uint8_t stage[STAGE_SIZE];
-    uint64_t limit = websocket->announced > 0 ? websocket->announced : UINT64_MAX;
-    int count = source_pieces(source, limit, pieces + 1, PIECES_MAX - 1);
-    if (websocket->announced == 0) {
-        websocket->announced = total_of(pieces + 1, count);
+    bool begins = websocket->announced == 0;
+    if (begins) {
+        uint64_t size = websocket_packet_size(source);
+        websocket->announced = size > 0 ? size : websocket_source_size(source);
+    }
+    int count = websocket_source_pieces(source, websocket->announced, pieces + 1, PIECES_MAX - 1);
+    if (begins) {
         websocket->header_size = (uint8_t)websocket_put_header(
             websocket->frames, WEBSOCKET_BINARY, websocket->announced, websocket->header);
     }
@@ -365,7 +373,7 @@ static enum status websocket_writev(
     struct transport *transport, const struct iovec *pieces, int count, size_t *ret_taken)
 {
     struct transport_websocket *websocket = transport->websocket;
-    struct source source = {.pieces = pieces, .count = count};
+    struct websocket_source source = {.pieces = pieces, .count = count};
     size_t taken = 0;
     bool whole = true;
     if (websocket->state != STATE_OPEN && websocket->state != STATE_BROKEN)
@@ -373,11 +381,16 @@ static enum status websocket_writev(
     enum status status = STATUS_OK;
     if (websocket->owed != NULL && websocket->announced == 0)
         status = send_owed(transport);
-    source_advance(&source, 0); /* empty pieces */
+    websocket_source_advance(&source, 0); /* empty pieces */
     while (status == STATUS_OK && whole && source.count > 0) {
+        struct websocket_batch batch;
         size_t part = 0;
-        status = write_frame(transport, &source, &part, &whole);
-        source_advance(&source, part);
+        batch.count = 0;
+        if (websocket->announced == 0)
+            websocket_batch_fill(websocket->frames, source, &batch);
+        status = batch.count > 0 ? write_batch(transport, &batch, &part, &whole)
+                                 : write_frame(transport, &source, &part, &whole);
+        websocket_source_advance(&source, part);
         taken += part;
     }
     if (status != STATUS_OK && status != STATUS_AGAIN)

@@ -182,14 +182,17 @@ static void both_sides_talk(void **state)
         expect_got(&pair, "\x8a\x05hello", 7);
         client_says(&pair, 0x80, "ment");
         server_gets(&pair, "ment");
-        const struct iovec pieces[] = {{(void *)"an", 2}, {(void *)"", 0}, {(void *)"swer", 4}};
-        assert_int_equal(transport_writev(&pair.server, pieces, 3, &taken), STATUS_OK);
-        assert_int_equal(taken, 6);
+        /* Three packets in pieces that are cut anywhere: a frame each, in one write. */
+        const struct iovec pieces[] = {
+            {(void *)"\x90", 1}, {(void *)"", 0}, {(void *)"\x04sub", 4}, {(void *)"a\xd0\0\x40\2id", 7}};
+        assert_int_equal(transport_writev(&pair.server, pieces, 4, &taken), STATUS_OK);
+        assert_int_equal(taken, 12);
         assert_false(transport_wants_write(&pair.server));
         expect_got(&pair,
-            "\x82\x06"
-            "answer",
-            8);
+            "\x82\x06\x90\x04suba"
+            "\x82\x02\xd0\0"
+            "\x82\x04\x40\2id",
+            18);
         pair_close(&pair);
     }
 }
@@ -279,13 +282,33 @@ static size_t unframe(const uint8_t *from, size_t size, uint8_t *to, char *contr
 
 #define LARGE ((size_t)6 << 20)
 
+/* MQTT packets of a few bytes up to 300 KiB. */
+static void put_packets(uint8_t *to, size_t size)
+{
+    static const size_t lengths[] = {0, 7, 127, 128, 5000, 16000, 16383, 16384, 20000, 300000};
+    size_t at = 0;
+    for (size_t number = 0; at < size; number++) {
+        size_t length = lengths[number % (sizeof lengths / sizeof lengths[0])], left = size - at;
+        if (left < length + 4 + 2 + 127) /* the last one fills it up */
+            length = left <= 2 + 127 ? left - 2 : left - 4 < 16384 ? left - 3 : left - 4;
+        to[at++] = 0x30;
+        size_t rest = length;
+        do {
+            to[at++] = (uint8_t)((rest & 0x7f) | (rest > 0x7f ? 0x80 : 0));
+            rest >>= 7;
+        } while (rest > 0);
+        for (size_t i = 0; i < length; i++, at++)
+            to[at] = (uint8_t)(at * 31 >> 3);
+    }
+    assert_int_equal(at, size);
+}
+
 /* The server writes more than the kernel takes, while the client pings and reads nothing; then it reads. */
 static void a_slow_client_gets_everything_in_order(void **state)
 {
     (void)state;
     static uint8_t sent[LARGE], received[LARGE];
-    for (size_t i = 0; i < LARGE; i++)
-        sent[i] = (uint8_t)(i * 31 >> 3);
+    put_packets(sent, LARGE);
     for (int tls = 0; tls < 2; tls++) {
         struct pair pair;
         char controls[500] = "";

@@ -1,5 +1,5 @@
 """
-Real clients: mosquitto_pub and mosquitto_sub, Paho for Python, MQTT.js. Each behind the few calls that the tests
+Real clients: mosquitto_pub and mosquitto_sub, Paho for Python, Paho for C, MQTT.js. Each behind the few calls that the tests
 need, each with deadlines.
 """
 import json
@@ -9,7 +9,7 @@ import threading
 import time
 
 from . import processes
-from .environment import DEADLINE, E2E
+from .environment import BIN, DEADLINE, E2E
 
 
 # mosquitto --------------------------------------------------------------------------------------------------
@@ -45,7 +45,16 @@ class MosquittoSub(processes.Child):
         return self.messages()
 
 
-# Paho ---------------------------------------------------------------------------------------------------------
+# Paho for Python ----------------------------------------------------------------------------------------------
+def _publish_properties(props):
+    from paho.mqtt.packettypes import PacketTypes
+    from paho.mqtt.properties import Properties
+    made = Properties(PacketTypes.PUBLISH)
+    made.ContentType, made.ResponseTopic = props["contentType"], props["responseTopic"]
+    made.UserProperty = list(props["userProperties"].items())
+    return made
+
+
 class Paho:
     """Paho's client with a network thread; waits are on conditions."""
 
@@ -105,8 +114,8 @@ class Paho:
         self._wait(lambda: mid in self.subscribed, "SUBACK")
         return self.subscribed[mid]
 
-    def publish(self, topic, payload, qos=0, retain=False):
-        mid = self.paho.publish(topic, payload, qos, retain).mid
+    def publish(self, topic, payload, qos=0, retain=False, props=None):
+        mid = self.paho.publish(topic, payload, qos, retain, _publish_properties(props) if props else None).mid
         self._wait(lambda: mid in self.published, "the acknowledgement of a publication")
 
     def wait_messages(self, count):
@@ -127,36 +136,48 @@ class Paho:
             self.paho.loop_stop()
 
 
-# MQTT.js --------------------------------------------------------------------------------------------------------
-class MqttJs:
-    """A node process with MQTT.js that takes commands as JSON lines and tells events as JSON lines."""
+# Programs that take commands as JSON lines ------------------------------------------------------------------------
+class Program:
+    """A program that takes commands as JSON lines on its input and tells events as JSON lines on its output."""
 
-    def __init__(self, port, version=4, client_id="", clean=True, tls=None, will=None, expiry=None, websocket=False):
-        protocol = ("wss" if tls else "ws") if websocket else ("mqtts" if tls else "mqtt")
-        options = {"protocolVersion": version, "clientId": client_id, "clean": clean, "port": port,
-                   "protocol": protocol, "host": "127.0.0.1", "reconnectPeriod": 0}
-        if websocket:
-            options["path"] = "/mqtt"
-        if tls:
-            options.update(tls)
-        if will:
-            options["will"] = {"topic": will[0], "payload": will[1], "qos": will[2], "retain": will[3]}
-        if expiry is not None:
-            options["properties"] = {"sessionExpiryInterval": expiry}
-        self.process = subprocess.Popen(["node", str(E2E / "mqttjs_client.js"), json.dumps(options)],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=str(E2E))
-        self.events, self.changed = [], threading.Condition()
+    def __init__(self, command, cwd=None):
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=cwd,
+                                        env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"))
+        self.listeners = {}  # number of a client → what takes its events
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
-        self.session_present = self.wait("connect")["sessionPresent"]
 
     def _read(self):
         for line in self.process.stdout:
-            with self.changed:
-                self.events.append(json.loads(line))
-                self.changed.notify_all()
+            event = json.loads(line)
+            self.listeners[event.pop("client", 0)](event)
+        for listener in list(self.listeners.values()):
+            listener({"event": "end"})
+
+    def command(self, **command):
+        self.process.stdin.write(json.dumps(command) + "\n")
+        self.process.stdin.flush()
+
+    def end(self):
+        """Waits until it has ended, which it does at the end of its input."""
+        self.process.stdin.close()
+        self.process.wait(DEADLINE)
+        self.reader.join()
+        self.process.stdout.close()
+
+
+class Driven:
+    """A client that such a program runs."""
+
+    def __init__(self, program, number=0):
+        self.program, self.number = program, number
+        self.events, self.changed = [], threading.Condition()
+        program.listeners[number] = self._heard
+        self.closed = False
+
+    def _heard(self, event):
         with self.changed:
-            self.events.append({"event": "end"})
+            self.events.append(event)
             self.changed.notify_all()
 
     def wait(self, event, **fields):
@@ -165,26 +186,26 @@ class MqttJs:
                 if entry["event"] == event and all(entry.get(key) == value for key, value in fields.items()):
                     return entry
             if self.events and self.events[-1]["event"] in ("end", "error"):
-                raise AssertionError("MQTT.js ended: %r" % self.events)
+                raise AssertionError("%s ended: %r" % (type(self).__name__, self.events))
             return None
         with self.changed:
             if not self.changed.wait_for(find, DEADLINE * 2):
-                raise AssertionError("MQTT.js: no %s %s in %r" % (event, fields, self.events))
+                raise AssertionError("%s: no %s %s in %r" % (type(self).__name__, event, fields, self.events))
             return find()
 
-    def _command(self, **command):
-        self.process.stdin.write(json.dumps(command) + "\n")
-        self.process.stdin.flush()
+    @property
+    def session_present(self):
+        return self.wait("connect")["sessionPresent"]
 
-    def local_port(self):
-        return self.wait("connect")["localPort"]
+    def _command(self, **command):
+        self.program.command(client=self.number, **command)
 
     def subscribe(self, topic, qos):
         self._command(do="subscribe", topic=topic, qos=qos)
         return [grant["qos"] for grant in self.wait("subscribed", topic=topic)["granted"]]
 
-    def publish(self, topic, payload, qos=0, retain=False):
-        self._command(do="publish", topic=topic, payload=payload, qos=qos, retain=retain)
+    def publish(self, topic, payload, qos=0, retain=False, props=None):
+        self._command(do="publish", topic=topic, payload=payload, qos=qos, retain=retain, properties=props or {})
         self.wait("published", topic=topic, payload=payload)
 
     @property
@@ -194,15 +215,68 @@ class MqttJs:
     def wait_messages(self, count):
         with self.changed:
             if not self.changed.wait_for(lambda: len(self.messages) >= count, DEADLINE):
-                raise AssertionError("MQTT.js: %d of %d messages: %r" % (len(self.messages), count, self.events))
+                raise AssertionError("%s: %d of %d messages: %r"
+                                     % (type(self).__name__, len(self.messages), count, self.events))
         return self.messages
 
     def close(self, politely=True):
-        try:
+        """politely=False: closes the socket without DISCONNECT, so that the will is due."""
+        if not self.closed:
+            self.closed = True
             self._command(do="end" if politely else "destroy")
-            self.process.stdin.close()
-        except OSError:
-            pass
-        self.process.wait(DEADLINE)
-        self.reader.join()
-        self.process.stdout.close()
+            self.wait("end")
+
+
+class MqttJs(Driven):
+    """A client of MQTT.js; one node process runs many."""
+
+    @staticmethod
+    def start():
+        return Program(["node", str(E2E / "mqttjs_client.js")], str(E2E))
+
+    def __init__(self, program, port, version=4, client_id="", clean=True, ca=None, will=None, expiry=None, websocket=False):
+        protocol = ("wss" if ca else "ws") if websocket else ("mqtts" if ca else "mqtt")
+        options = {"protocolVersion": version, "clientId": client_id, "clean": clean, "port": port,
+                   "protocol": protocol, "host": "127.0.0.1", "reconnectPeriod": 0}
+        if websocket:
+            options["path"] = "/mqtt"
+        if ca:
+            with open(ca) as pem:
+                options.update(ca=pem.read(), rejectUnauthorized=True)
+        if will:
+            options["will"] = {"topic": will[0], "payload": will[1], "qos": will[2], "retain": will[3]}
+        if expiry is not None:
+            options["properties"] = {"sessionExpiryInterval": expiry}
+        super().__init__(program, len(program.listeners))
+        self._command(do="connect", options=options)
+        self.wait("connect")
+
+    def local_port(self):
+        return self.wait("connect")["localPort"]
+
+
+class PahoC(Driven):
+    """A client of Paho for C, in a process of its own (tests/clients/paho_c.c)."""
+
+    file = BIN / "shoal-paho-client"
+
+    def __init__(self, port, version=4, client_id="", clean=True, ca=None, will=None, expiry=None, websocket=False):
+        protocol = ("wss" if ca else "ws") if websocket else ("ssl" if ca else "tcp")
+        options = {"uri": "%s://localhost:%d%s" % (protocol, port, "/mqtt" if websocket else ""), "version": version,
+                   "clientId": client_id, "clean": clean}
+        if ca:
+            options["ca"] = ca
+        if will:
+            options["will"] = {"topic": will[0], "payload": will[1], "qos": will[2], "retain": will[3]}
+        if expiry is not None:
+            options["expiry"] = expiry
+        super().__init__(Program([str(self.file), json.dumps(options)]))
+        self.wait("connect")
+
+    def local_port(self):
+        return processes.client_port(self.program.process.pid)
+
+    def close(self, politely=True):
+        super().close(politely)
+        if not self.program.process.stdin.closed:
+            self.program.end()
