@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 from shoal_test import packets
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 from shoal_test.client import Client
 from shoal_test.environment import BIN, DEADLINE
 
@@ -305,12 +305,12 @@ class Rights(AuthCase):
         self.login(broker, "alice", will=dict(will, topic="a/gone")).drop()
         bob.wait_messages(1)
 
-    @workers(1, 2)
+    @reconnects()
     def test_another_user_of_the_same_client_identifier_gets_nothing_of_the_first_ones(self, count):
         broker = self.node(count, acl=self.ACL + "user root\ntopic #\nuser dora\ntopic z/#\n")
         root = self.root(broker, slot=0)
         fields = {"client_id": "same", "clean": False, "props": {"session_expiry_interval": 100}}
-        first = self.login(broker, "alice", slot=0, **fields)
+        first = self.login(broker, "alice", **fields)
         first.acknowledge = False
         first.subscribe("a/#", 1)
         root.publish("a/x", b"in flight", 1)
@@ -319,14 +319,14 @@ class Rights(AuthCase):
         self.wait_for(lambda: broker.counter("connections") == 1, "the client gone")
         root.publish("a/x", b"queued", 1)
         self.login(broker, "dora", "wrong", **fields, expect=0x86)
-        second = self.login(broker, "dora", slot=count - 1, **fields)
+        second = self.login(broker, "dora", **fields)
         self.assertTrue(second.connack.session_present)
         root.publish("a/x", b"live", 1)
         second.subscribe("z/#", 1)
         root.publish("z/x", b"own", 1)
         second.wait_messages(1)
         self.assertEqual(second.payloads(), [b"own"])
-        third = self.login(broker, "alice", slot=0, **fields)
+        third = self.login(broker, "alice", **fields)
         root.publish("z/x", b"not alice's", 1)
         root.publish("a/y", b"again", 1)
         third.wait_messages(1)

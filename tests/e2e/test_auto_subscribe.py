@@ -1,7 +1,7 @@
 """Subscriptions that every client gets when it connects."""
 import os
 
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 
 EXPIRY = {"session_expiry_interval": 1000}
 
@@ -40,7 +40,7 @@ class AutoSubscribe(Case):
             client.wait_messages(count)
             client.drop()
 
-    @workers(1, 2)
+    @reconnects()
     def test_retained_messages_and_options(self, count):
         broker = self.broker(count, config=topics(
             {"topic": "kept/#", "qos": 1}, {"topic": "first", "retain_handling": 1}, {"topic": "never", "retain_handling": 2},
@@ -48,7 +48,7 @@ class AutoSubscribe(Case):
         sender = broker.client("sender", slot=0)
         for topic in ("kept/a", "kept/b", "first", "never"):
             sender.publish(topic, b"x", 1, retain=True)
-        client = broker.client("c", slot=count - 1, props=EXPIRY)
+        client = broker.client("c", props=EXPIRY)
         client.wait_messages(3)
         client.ping()
         self.assertEqual(sorted((got.topic, got.retain, got.qos) for got in client.messages),
@@ -60,7 +60,7 @@ class AutoSubscribe(Case):
         self.assertEqual([(got.topic, got.retain) for got in client.messages[3:]], [("flag", True)])
         client.drop()
         self.wait_for(lambda: not broker.counter("clients") - 1, "the client gone")
-        client = broker.client("c", slot=0, clean=False, props=EXPIRY)  # not new any more: nothing of `first`
+        client = broker.client("c", clean=False, props=EXPIRY)  # not new any more: nothing of `first`
         self.assertTrue(client.connack.session_present)
         client.wait_messages(3)
         client.ping()
@@ -114,12 +114,12 @@ class AutoSubscribe(Case):
         self.assertEqual(sorted(got.topic for member in members for got in member.messages),
                          ["to/m0"] + ["work/%d" % number for number in range(8)])
 
-    @workers(1, 2)
+    @reconnects()
     def test_take_overs_keep_them(self, count):
         broker = self.broker(count, config=topics({"topic": "to/%c", "qos": 1}))
         sender = broker.client("sender")
         for number in range(10):
-            client = broker.client("c", slot=number % count, clean=False, props=EXPIRY)
+            client = broker.client("c", clean=False, props=EXPIRY)
             sender.publish("to/c", b"%d" % number, 1)
             self.assertEqual(client.wait_messages(1)[0].payload, b"%d" % number)
         self.assertEqual(broker.counter("subscriptions"), 2)

@@ -2,7 +2,7 @@
 import time
 
 from shoal_test import packets
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 from shoal_test.client import Client
 from shoal_test.environment import PATIENCE
 
@@ -11,17 +11,17 @@ EXPIRY = {"session_expiry_interval": 1000}
 
 @only_shoal
 class Sessions(Case):
-    @workers(1, 2)
+    @reconnects()
     def test_no_more_sessions_than_max_sessions(self, count):
         broker = self.broker(count, config={"mqtt": {"max_sessions": 4}})
-        kept = [broker.client("k%d" % number, slot=number % count, props=EXPIRY) for number in range(3)]
+        kept = [broker.client("k%d" % number, props=EXPIRY) for number in range(3)]
         last = broker.client("last")
         broker.client("more", expect=0x97)
         broker.client("more", 4, expect=3)
         kept[0].drop()
-        again = broker.client("k0", clean=False, props=EXPIRY, slot=count - 1)  # its session is there already
+        again = broker.client("k0", clean=False, props=EXPIRY)  # its session is there already
         self.assertTrue(again.connack.session_present)
-        broker.client("k1", clean=True, props=EXPIRY, slot=0).ping()  # takes the place of its own
+        broker.client("k1", clean=True, props=EXPIRY).ping()  # takes the place of its own
         last.disconnect()
         self.wait_for(lambda: broker.counter("sessions") == 3, "a session less")
         broker.client("more").ping()
@@ -40,6 +40,7 @@ class Queue(Case):
     def back(self, broker, slot=None):
         return broker.client("away", clean=False, props=EXPIRY, slot=slot)
 
+    @reconnects()
     def test_a_full_queue_drops_what_comes(self):
         broker = self.broker(config={"mqtt": {"max_queued_messages": 3}})
         self.away(broker)
@@ -52,6 +53,7 @@ class Queue(Case):
         self.assertEqual(client.payloads(), [b"0", b"1", b"2"])
         self.assertEqual(broker.counter("dropped_queue_full"), 2)
 
+    @reconnects()
     def test_a_full_queue_drops_the_oldest_if_told_so(self):
         broker = self.broker(config={"mqtt": {"max_queued_messages": 3, "queue_full": "drop_oldest"}})
         self.away(broker)
@@ -64,6 +66,7 @@ class Queue(Case):
         self.assertEqual(client.payloads(), [b"2", b"3", b"4"])
         self.assertEqual(broker.counter("dropped_queue_full"), 2)
 
+    @reconnects()
     def test_bytes_are_limited_too(self):
         broker = self.broker(config={"mqtt": {"max_packet_size": "8KB", "max_queued_bytes": "8KB", "queue_full": "drop_oldest"}})
         self.away(broker)
@@ -75,16 +78,16 @@ class Queue(Case):
         client.ping()
         self.assertEqual([payload[:1] for payload in client.payloads()], [b"7", b"8", b"9"])
 
-    @workers(1, 2)
+    @reconnects()
     def test_qos_0_waits_only_if_told_so(self, count):
         for told in (False, True):
             broker = self.broker(count, config={"mqtt": {"queue_qos0": told}})
-            self.away(broker, slot=0)
+            self.away(broker)
             sender = broker.client("s", slot=count - 1)
             for qos in (0, 1, 0):
                 sender.publish("t", b"%d" % qos, qos)
             sender.publish("t", b"end", 1)
-            client = self.back(broker, slot=count - 1)
+            client = self.back(broker)
             client.wait_messages(4 if told else 2)
             client.ping()
             self.assertEqual(client.payloads(), [b"0", b"1", b"0", b"end"] if told else [b"1", b"end"])

@@ -2,7 +2,7 @@
 import time
 
 from shoal_test import packets
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 from shoal_test.environment import PATIENCE
 
 
@@ -33,6 +33,7 @@ class Connect(Case):
         self.assertNotEqual(first.client_id, second.client_id)
         broker.client("", version=4).ping()
 
+    @reconnects()
     def test_assigned_client_id_resumes(self):
         broker = self.broker()
         first = broker.client("", props={"session_expiry_interval": 100})

@@ -5,7 +5,7 @@ import threading
 import time
 
 from shoal_test import packets
-from shoal_test.case import Case, cost, only_plain, only_shoal, workers
+from shoal_test.case import Case, cost, only_plain, only_shoal, reconnects, workers
 from shoal_test.client import Client
 from shoal_test.environment import PATIENCE
 
@@ -67,8 +67,9 @@ class Claims(Case):
 
 @only_shoal
 class Windows(Case):
+    @reconnects()
     def test_receive_maximum_holds_for_what_is_sent_again(self):
-        broker = self.broker(1)
+        broker = self.broker()
         client = broker.client("c", connect=False)
         client.acknowledge = False
         client.connect(clean=False, props=dict(LASTING, receive_maximum=20))

@@ -4,7 +4,7 @@ import struct
 import time
 
 from shoal_test import packets, processes, websocket
-from shoal_test.case import Case, cost, only_plain, only_shoal, workers
+from shoal_test.case import Case, cost, only_plain, only_shoal, reconnects, workers
 from shoal_test.client import Client, Closed
 from shoal_test.websocket import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, ask, connect, frame, request
 
@@ -340,9 +340,11 @@ class TheEnd(WebSocketCase):
         self.wait_for(lambda: not broker.child.running(), "the node's end")
         broker.child = None
 
-    def test_take_over_between_websocket_and_tcp(self):
-        broker = self.web(2)
+    @reconnects(2)
+    def test_take_over_between_websocket_and_tcp(self, count):
+        broker = self.web(count)
         first = self.client("same", clean=False, props={"session_expiry_interval": 60})
+        broker.homes["same"] = broker.slot(first)
         first.subscribe("mine", 1)
         second = broker.client("same", clean=False, props={"session_expiry_interval": 60})
         self.assertTrue(second.connack.session_present)

@@ -1,7 +1,7 @@
 """Listeners with a mountpoint: their clients see the part of the topics below it, and nothing else."""
 import os
 
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 
 EXPIRY = {"session_expiry_interval": 1000}
 LISTENERS = {"tcp:red": {"mountpoint": "red/"}, "tcp:blue": {"mountpoint": "blue/x/"}, "tcp:own": {"mountpoint": "own/%c/"},
@@ -147,16 +147,16 @@ class Mountpoint(Case):
         self.wait_for(lambda: broker.counter("sessions") == 2, "one session of each")
         self.assertEqual(broker.counter("subscriptions"), 1)
 
-    @workers(1, 2)
+    @reconnects()
     def test_a_take_over_between_mountpoints_leaves_nothing(self, count):
         broker = self.node(count)
         root = broker.client("root")
-        old = broker.client("c", port=broker.red, slot=0, clean=False, props=EXPIRY)
+        old = broker.client("c", port=broker.red, clean=False, props=EXPIRY)
         old.acknowledge = False
         old.subscribe("t", 1)
         root.publish("red/t", b"in flight", 1)
         old.wait_messages(1)
-        new = broker.client("c", slot=count - 1, clean=False, props=EXPIRY)
+        new = broker.client("c", clean=False, props=EXPIRY)
         self.assertEqual(old.expect_closed().reason, 0x8e)
         self.assertFalse(new.connack.session_present)
         root.publish("red/t", b"more", 1)

@@ -1,6 +1,6 @@
 """PUBLISH at every QoS: acknowledgement, retransmission after a reconnect, flow control, aliases, sizes, expiry."""
 from shoal_test import packets
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 from shoal_test.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
 
 LASTING = {"session_expiry_interval": 1000}
@@ -208,7 +208,7 @@ class Flow(Case):
 
 
 class Retransmission(Case):
-    @workers(1, 2)
+    @reconnects()
     def test_unacknowledged_is_sent_again_with_dup_and_the_same_identifier(self, count):
         broker = self.broker(count)
         for version in (3, 4, 5):
@@ -230,7 +230,7 @@ class Retransmission(Case):
                                  [(got.packet_id, got.payload, got.qos) for got in first])
                 self.assertTrue(all(got.dup for got in second))
 
-    @workers(1, 2)
+    @reconnects()
     def test_pubrel_phase_survives_a_reconnect(self, count):
         broker = self.broker(count)
         receiver = broker.client("r", props=LASTING)
@@ -249,7 +249,7 @@ class Retransmission(Case):
         again.ping()
         self.assertEqual(again.messages, [])
 
-    @workers(1, 2)
+    @reconnects()
     def test_publisher_can_repeat_after_a_reconnect(self, count):
         broker = self.broker(count)
         receiver = broker.client("r")
@@ -279,6 +279,7 @@ class Retransmission(Case):
         receiver.wait_messages(1)
         receiver.expect_silence(1.0)
 
+    @reconnects()
     def test_clean_start_forgets_everything(self):
         broker = self.broker()
         receiver = broker.client("r", props=LASTING)
@@ -337,6 +338,7 @@ class Aliases(Case):
         self.assertTrue(any(not got.topic for got in receiver.messages))
         self.assertTrue(all("topic_alias" not in got.props for got in other.messages))
 
+    @reconnects()
     def test_aliases_end_with_the_connection(self):
         broker = self.broker()
         sender = broker.client("s", props=LASTING)
@@ -356,6 +358,7 @@ class Aliases(Case):
 
 class Expiry(Case):
     @cost(3)
+    @reconnects()
     def test_expired_messages_are_not_delivered_and_time_left_is_told(self):
         broker = self.broker()
         receiver = broker.client("r", props=LASTING)

@@ -2,14 +2,14 @@
 import time
 
 from shoal_test import packets
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 from shoal_test.environment import PATIENCE
 
 LASTING = {"session_expiry_interval": 1000}
 
 
 class Resume(Case):
-    @workers(1, 2, 4)
+    @reconnects(1, 2, 4)
     def test_session_resumes_with_subscriptions_and_queue(self, count):
         broker = self.broker(count)
         sender = broker.client("sender")
@@ -31,7 +31,7 @@ class Resume(Case):
                 sender.publish(name + "/1", b"live", 1)
                 client.wait_messages(21)
 
-    @workers(1, 2)
+    @reconnects()
     def test_clean_session_ends_with_the_connection(self, count):
         broker = self.broker(count)
         for version in (3, 4, 5):
@@ -41,7 +41,7 @@ class Resume(Case):
             self.assertFalse(broker.client("c", version, clean=False).connack.session_present)
             broker.client("c", version, clean=True).disconnect()
 
-    @workers(1, 2)
+    @reconnects()
     def test_session_from_3_1_1_resumes_in_5_and_back(self, count):
         broker = self.broker(count)
         client = broker.client("c", 4, clean=False)
@@ -55,8 +55,33 @@ class Resume(Case):
         broker.client("s").publish("t", b"x", 1)
         client.wait_messages(1)
 
+    @reconnects(1, 2, 4)
+    def test_subscriptions_keep_their_options_and_identifiers(self, count):
+        broker = self.broker(count)
+        sender = broker.client("sender")
+        client = broker.client("c", props=LASTING)
+        for name, options, identifier in (("a", 1, 7), ("b/+", 2 | 8, 268435455), ("own", 1 | 4, 1), ("$share/g/d", 1, 9)):
+            client.subscribe([(name, options)], props={"subscription_identifier": identifier})
+        for _ in range(3):
+            client.drop()
+            client = broker.client("c", clean=False, props=LASTING)
+            self.assertTrue(client.connack.session_present)
+            client.publish("own", b"mine", 1)
+            for topic in ("a", "b/x", "own", "d"):
+                sender.publish(topic, b"x", 2, retain=True)
+            client.wait_messages(4)
+            client.ping()
+            self.assertEqual(sorted((got.topic, got.qos, got.retain, got.props["subscription_identifier"], got.payload)
+                                    for got in client.messages),
+                             [("a", 1, False, [7], b"x"), ("b/x", 2, True, [268435455], b"x"), ("d", 1, False, [9], b"x"),
+                              ("own", 1, False, [1], b"x")])
+        self.assertEqual(client.unsubscribe(["a", "b/+", "own", "$share/g/d", "other"]).reasons, [0, 0, 0, 0, 0x11])
+        sender.publish("a", b"y", 1)
+        client.ping()
+        self.assertEqual(len(client.messages), 4)
+
     @cost(5)
-    @workers(1, 2)
+    @reconnects()
     def test_session_expires(self, count):
         broker = self.broker(count)
         client = broker.client("c", props={"session_expiry_interval": 1})
@@ -68,6 +93,7 @@ class Resume(Case):
         time.sleep(3)
         self.assertFalse(broker.client("c", clean=False).connack.session_present)
 
+    @reconnects()
     def test_disconnect_can_change_the_expiry(self):
         broker = self.broker()
         client = broker.client("c", props={"session_expiry_interval": 100})
@@ -82,6 +108,7 @@ class Resume(Case):
         client = broker.client("d", props={"session_expiry_interval": 10})
         self.assertNotIn("session_expiry_interval", client.connack.props)
 
+    @reconnects()
     def test_qos_0_is_not_queued_for_the_absent_or_comes_in_order(self):
         broker = self.broker()
         client = broker.client("c", props=LASTING)
@@ -96,6 +123,7 @@ class Resume(Case):
         self.assertIn(client.payloads(), ([b"one"], [b"zero", b"one"]))
 
     @only_shoal
+    @reconnects()
     def test_queue_is_bounded_and_what_it_drops_is_counted(self):
         broker = self.broker(config={"mqtt": {"max_queued_messages": 10}})
         client = broker.client("c", props=LASTING)
@@ -114,7 +142,7 @@ class Resume(Case):
 
 
 class TakeOver(Case):
-    @workers(1, 2, 4)
+    @reconnects(1, 2, 4)
     def test_second_connection_takes_over(self, count):
         broker = self.broker(count)
         for version in (3, 4, 5):
@@ -127,7 +155,7 @@ class TakeOver(Case):
                 second.ping()
                 second.disconnect()
 
-    @workers(1, 2, 4)
+    @reconnects(1, 2, 4)
     def test_many_take_overs_in_a_row_leave_one(self, count):
         broker = self.broker(count)
         made = [broker.client("c", connect=False) for _ in range(20)]
@@ -165,7 +193,7 @@ class Wills(Case):
                         for version in (3, 4, 5) for qos in (0, 1, 2) for retain in (False, True))
         self.assertEqual(sorted((got.topic, got.payload, got.qos, got.retain) for got in watcher.messages), wanted)
 
-    @workers(1, 2)
+    @reconnects()
     def test_normal_disconnect_publishes_no_will_and_0x04_does(self, count):
         broker = self.broker(count)
         watcher = self.watcher(broker)
@@ -192,7 +220,7 @@ class Wills(Case):
         broker.client("b", keep_alive=1, will={"topic": "w/x", "payload": b"will"})
         watcher.wait_messages(1)
 
-    @workers(1, 2)
+    @reconnects()
     def test_take_over_publishes_the_will(self, count):
         broker = self.broker(count)
         watcher = self.watcher(broker)
@@ -215,7 +243,7 @@ class Wills(Case):
         self.assertLess(took, 3.5 * PATIENCE)
 
     @cost(4)
-    @workers(1, 2)
+    @reconnects()
     def test_client_that_is_back_in_time_has_no_delayed_will(self, count):
         broker = self.broker(count)
         watcher = self.watcher(broker)
@@ -227,6 +255,7 @@ class Wills(Case):
         back.ping()
 
     @cost(3)
+    @reconnects()
     def test_end_of_the_session_publishes_a_delayed_will(self):
         broker = self.broker()
         watcher = self.watcher(broker)

@@ -7,7 +7,7 @@ import os
 import random
 import time
 
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 from shoal_test.environment import PATIENCE
 from shoal_test.packets import PUBACK
 from shoal_test.swarm import Publication, Swarm
@@ -219,10 +219,10 @@ class Groups(Case):
     # Persistent members -----------------------------------------------------------------------------------------
     LASTING = {"session_expiry_interval": 100}
 
-    @workers(1, 2)
+    @reconnects()
     def test_members_without_connection_come_last(self, count):
         broker = self.broker(count)
-        away = broker.client("away", slot=0, props=self.LASTING)
+        away = broker.client("away", props=self.LASTING)
         away.subscribe("$share/g/t", 1)
         here = broker.client("here", slot=count - 1)
         here.subscribe("$share/g/t", 1)
@@ -235,21 +235,21 @@ class Groups(Case):
         self.wait_for(lambda: broker.counter("sessions") == 2, "the member gone")
         for number in range(20, 30):
             self.assertEqual(publisher.publish("t", b"%d" % number, 1).reason, 0)
-        back = broker.client("away", slot=count - 1, clean=False, props=self.LASTING)
+        back = broker.client("away", clean=False, props=self.LASTING)
         self.assertEqual([int(got.payload) for got in back.wait_messages(10)], list(range(20, 30)))
         back.ping()
         self.assertEqual(len(back.messages), 10)
 
-    @workers(1, 2, 4)
+    @reconnects(1, 2, 4)
     def test_take_over_keeps_membership_single(self, count):
         broker = self.broker(count)
         other = broker.client("other", slot=0)
         other.subscribe("$share/g/t", 1)
         publisher = broker.client("p", slot=count - 1)
-        client = broker.client("c", slot=0, props=self.LASTING)
+        client = broker.client("c", props=self.LASTING)
         client.subscribe("$share/g/t", 1, props={"subscription_identifier": 5})
         for turn in range(1, 7):
-            client = broker.client("c", slot=turn % count, clean=False, props=self.LASTING)
+            client = broker.client("c", clean=False, props=self.LASTING)
             self.assertTrue(client.connack.session_present)
             self.wait_for(lambda: broker.counter("subscriptions") == 2, "one membership each")
             before = len(other.messages)
@@ -264,10 +264,10 @@ class Groups(Case):
                               isinstance(each.props["subscription_identifier"], list) else
                               each.props["subscription_identifier"] for each in client.messages}, {5})
 
-    @workers(1, 2)
+    @reconnects()
     def test_lone_persistent_member_that_moves_under_load_loses_nothing(self, count):
         broker = self.broker(count)
-        client = broker.client("c", slot=0, props=self.LASTING)
+        client = broker.client("c", props=self.LASTING)
         client.subscribe("$share/g/t", 1)
         publishers = [broker.client("p%d" % slot, slot=slot) for slot in range(count)]
         got, sent = [], 0
@@ -278,7 +278,7 @@ class Groups(Case):
                     sent += 1
             client.pump(0.01 * (turn % 3))
             got += client.payloads()
-            client = broker.client("c", slot=turn % count, clean=False, props=self.LASTING)
+            client = broker.client("c", clean=False, props=self.LASTING)
         for publisher in publishers:
             publisher.ping()
         self.wait_for(lambda: client.pump(0.1) or len(set(got + client.payloads())) >= sent, "all", 10 * PATIENCE)
@@ -363,15 +363,16 @@ class Leaving(Case):
         stayer.expect_silence()
         self.assertEqual(collections.Counter(stayer.payloads() + leaver.payloads()), collections.Counter(sent))
 
+    @reconnects()
     def test_persistent_member_alone_keeps_it(self):
-        broker = self.broker(2)
-        client = broker.client("c", slot=0, props={"session_expiry_interval": 100})
+        broker = self.broker()
+        client = broker.client("c", props={"session_expiry_interval": 100})
         client.acknowledge = False
         client.subscribe("$share/g/t", 1)
-        sent = self.publish(broker, 1, 10)
+        sent = self.publish(broker, broker.workers - 1, 10)
         client.wait_messages(10)
         client.drop()
-        client = broker.client("c", slot=1, clean=False, props={"session_expiry_interval": 100})
+        client = broker.client("c", clean=False, props={"session_expiry_interval": 100})
         self.assertEqual(set(got.payload for got in client.wait_messages(10)), sent)
         self.assertTrue(all(got.dup for got in client.messages))
 

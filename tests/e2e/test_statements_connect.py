@@ -5,7 +5,7 @@ client gets, and what is told to it.
 import time
 
 from shoal_test import packets
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 from shoal_test.packets import CONNACK, PUBCOMP, PUBLISH, PUBREC, PUBREL, packet, text
 
 LASTING = {"session_expiry_interval": 1000}
@@ -152,20 +152,20 @@ class ClientIdentifiers(Case):
         assigned = [client.client_id for client in clients if client.version == 5]
         self.assertEqual(len(set(assigned)), 8)
 
-    @workers(1, 2)
+    @reconnects()
     def test_sessions_belong_to_their_identifier_alone(self, count):
         broker = self.broker(count)
         for version in (4, 5):
             props = LASTING if version == 5 else None
             for name in ("client", "Client", "client ", "clienté"):
-                broker.client(name, version, clean=False, props=props, slot=0).subscribe(name, 1)
+                broker.client(name, version, clean=False, props=props).subscribe(name, 1)
             for name in ("clien", "client1", "CLIENT"):
-                client = broker.client(name, version, clean=False, props=props, slot=count - 1)
+                client = broker.client(name, version, clean=False, props=props)
                 self.assertFalse(client.connack.session_present)
                 client.disconnect()
                 broker.client(name, version, clean=True).disconnect()
             for name in ("client", "Client", "client ", "clienté"):
-                client = broker.client(name, version, clean=False, props=props, slot=count - 1)
+                client = broker.client(name, version, clean=False, props=props)
                 self.assertTrue(client.connack.session_present)
                 broker.client("s").publish(name, name, 1)
                 self.assertEqual(client.wait_messages(1)[0].payload, name.encode())
@@ -173,13 +173,13 @@ class ClientIdentifiers(Case):
 
 
 class Sessions(Case):
-    @workers(1, 2)
+    @reconnects()
     def test_clean_start_discards_everything_of_the_old_session(self, count):
         broker = self.broker(count)
         sender = broker.client("s")
         for version in (4, 5):
             props = LASTING if version == 5 else None
-            old = broker.client("c", version, clean=False, props=props, slot=0)
+            old = broker.client("c", version, clean=False, props=props)
             old.acknowledge = False
             old.subscribe("t", 2)
             old.publish("elsewhere", b"", 2, packet_id=9, wait=False)  # never released
@@ -188,7 +188,7 @@ class Sessions(Case):
             old.wait_messages(1)
             old.drop()
             sender.publish("t", b"queued", 1)
-            new = broker.client("c", version, clean=True, props=props, slot=count - 1)
+            new = broker.client("c", version, clean=True, props=props)
             self.assertFalse(new.connack.session_present)
             sender.publish("t", b"later", 1)
             new.answer(PUBREL, 9)
@@ -197,20 +197,20 @@ class Sessions(Case):
             self.assertEqual([got.kind for got in new.received], [CONNACK, PUBCOMP, packets.PINGRESP])
             new.disconnect()
 
-    @workers(1, 2)
+    @reconnects()
     def test_connack_comes_first_and_once(self, count):
         broker = self.broker(count)
         sender = broker.client("s")
         sender.publish("t/kept", b"x", 1, retain=True)
         for version in (4, 5):
             props = LASTING if version == 5 else None
-            first = broker.client("c", version, clean=False, props=props, slot=0)
+            first = broker.client("c", version, clean=False, props=props)
             self.assertFalse(first.connack.session_present)
             first.subscribe("t/#", 2)
             first.drop()
             for number in range(10):
                 sender.publish("t/x", b"%d" % number, 1 + number % 2)
-            again = broker.client("c", version, connect=False, slot=count - 1)
+            again = broker.client("c", version, connect=False)
             again.send(packets.connect(version, "c", False, props=props) + packets.PING)
             again.wait_messages(10)
             again.expect(packets.PINGRESP)
@@ -237,16 +237,16 @@ class Sessions(Case):
             client.wait_messages(2)
             self.assertEqual(client.payloads(), [b"before", b"after"])
 
-    @workers(1, 2)
+    @reconnects()
     def test_take_over_ends_the_old_connection_and_keeps_the_session(self, count):
         broker = self.broker(count)
         sender = broker.client("s", slot=0)
         for version in (4, 5):
             props = LASTING if version == 5 else None
-            clients = [broker.client("c", version, clean=False, props=props, slot=0)]
+            clients = [broker.client("c", version, clean=False, props=props)]
             clients[0].subscribe("t", 1)
             for turn in range(1, 5):
-                clients.append(broker.client("c", version, clean=False, props=props, slot=turn % count))
+                clients.append(broker.client("c", version, clean=False, props=props))
                 self.assertTrue(clients[-1].connack.session_present)
                 goodbye = clients[-2].expect_closed()
                 self.assertEqual(goodbye and goodbye.reason, 0x8E if version == 5 else None)

@@ -5,7 +5,7 @@ a client's limits hold back.
 import time
 
 from shoal_test import packets
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 from shoal_test.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
 
 LASTING = {"session_expiry_interval": 1000}
@@ -61,10 +61,10 @@ class Retain(Case):
 
 
 class Properties(Case):
-    @workers(1, 2)
+    @reconnects()
     def test_properties_arrive_unaltered_on_every_way(self, count):
         broker = self.broker(count)
-        live, absent = broker.client("live", slot=count - 1), broker.client("absent", props=LASTING, slot=0)
+        live, absent = broker.client("live"), broker.client("absent", props=LASTING)
         for client in (live, absent):
             client.subscribe("t", 2)
         absent.drop()
@@ -72,7 +72,7 @@ class Properties(Case):
         for qos in (0, 1, 2):
             sender.publish("t", "ä", qos, retain=True, props=dict(EVERYTHING, message_expiry_interval=1000))
         sender.ping()
-        absent = broker.client("absent", clean=False, props=LASTING, slot=count - 1)
+        absent = broker.client("absent", clean=False, props=LASTING)
         late = broker.client("late", slot=count - 1)
         late.subscribe("t", 2)
         for client, number in ((live, 3), (absent, 2), (late, 1)):
@@ -116,10 +116,10 @@ class Overlap(Case):
 
 class Expiry(Case):
     @cost(4)
-    @workers(1, 2)
+    @reconnects()
     def test_qos_2_that_was_sent_does_not_expire(self, count):
         broker = self.broker(count)
-        reader = broker.client("r", props=LASTING, slot=0)
+        reader = broker.client("r", props=LASTING)
         reader.acknowledge = False
         reader.subscribe("t", 2)
         sender = broker.client("s", slot=0)
@@ -127,7 +127,7 @@ class Expiry(Case):
         first = reader.expect(PUBLISH)
         reader.drop()
         time.sleep(2.1)
-        again = broker.client("r", clean=False, props=LASTING, slot=count - 1)
+        again = broker.client("r", clean=False, props=LASTING)
         second = again.expect(PUBLISH)
         self.assertEqual((second.packet_id, second.payload, second.dup), (first.packet_id, b"x", True))
         again.expect(PUBREL, packet_id=first.packet_id)
@@ -187,17 +187,17 @@ class Limits(Case):
         reader.ping()
         self.assertEqual(len(reader.messages), 3)
 
-    @workers(1, 2)
+    @reconnects()
     def test_resumed_session_keeps_to_a_smaller_receive_maximum(self, count):
         broker = self.broker(count)
-        reader, sender = broker.client("r", props=LASTING, slot=0), broker.client("s")
+        reader, sender = broker.client("r", props=LASTING), broker.client("s")
         reader.acknowledge = False
         reader.subscribe("t", 2)
         for number in range(6):
             sender.publish("t", b"%d" % number, 1 + number % 2)
         reader.wait_messages(6)
         reader.drop()
-        again = broker.client("r", clean=False, slot=count - 1, props=dict(LASTING, receive_maximum=1))
+        again = broker.client("r", clean=False, props=dict(LASTING, receive_maximum=1))
         again.wait_messages(6)  # each acknowledged at once; more than one at a time would be an error
         self.assertEqual(again.payloads(), [b"%d" % number for number in range(6)])
 
@@ -221,10 +221,10 @@ class Limits(Case):
         client.send(packets.subscribe(5, 9, [("m/%d" % number, 0) for number in range(50)]))
         client.expect_closed()
 
-    @workers(1, 2)
+    @reconnects()
     def test_what_is_too_large_counts_as_delivered(self, count):
         broker = self.broker(count)
-        reader, sender = broker.client("r", props=LASTING, slot=0), broker.client("s")
+        reader, sender = broker.client("r", props=LASTING), broker.client("s")
         reader.acknowledge = False
         reader.subscribe("t", 2)
         for qos in (1, 2):
@@ -234,10 +234,10 @@ class Limits(Case):
         sender.publish("t", b"y" * 200, 1)
         sender.publish("t", b"small", 1)
         props = dict(LASTING, maximum_packet_size=100, receive_maximum=1)
-        again = broker.client("r", clean=False, slot=count - 1, props=props)
+        again = broker.client("r", clean=False, props=props)
         self.assertEqual(again.wait_messages(1)[0].payload, b"small")
         again.disconnect()
-        last = broker.client("r", clean=False, slot=0, props=LASTING)
+        last = broker.client("r", clean=False, props=LASTING)
         last.ping()
         self.assertEqual(last.messages, [])
 

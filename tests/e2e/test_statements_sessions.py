@@ -3,7 +3,7 @@ Sessions and the QoS exchanges, statement by statement (tests/statements): ident
 client that comes back does so on the same worker and on another one.
 """
 from shoal_test import packets
-from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.case import Case, cost, only_shoal, reconnects, workers
 from shoal_test.packets import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
 
 LASTING = {"session_expiry_interval": 1000}
@@ -38,14 +38,14 @@ class Incoming(Case):
         self.assertEqual(sender.publish("t", b"yes", 2, packet_id=7).reason, 0)
         self.assertEqual(reader.wait_messages(1)[0].payload, b"yes")
 
-    @workers(1, 2)
+    @reconnects()
     def test_unreleased_publication_is_delivered_once_across_connections(self, count):
         broker = self.broker(count)
         for version in (4, 5):
-            reader = broker.client("r", version, slot=0)
+            reader = broker.client("r", version)
             reader.subscribe("t", 2)
             for turn in range(4):
-                sender = broker.client("s", version, connect=False, slot=turn % count)
+                sender = broker.client("s", version, connect=False)
                 sender.acknowledge = False
                 sender.connect(clean=False, props=lasting(version))
                 for _ in range(2):
@@ -111,10 +111,10 @@ class Outgoing(Case):
             reader.ping()
             self.assertEqual(len(reader.messages), 1)
 
-    @workers(1, 2)
+    @reconnects()
     def test_refused_by_the_client_is_not_sent_again(self, count):
         broker = self.broker(count)
-        reader, sender = broker.client("r", props=LASTING, slot=0), broker.client("s")
+        reader, sender = broker.client("r", props=LASTING), broker.client("s")
         reader.acknowledge = False
         reader.subscribe("t", 2)
         sender.publish("t", b"one", 1)
@@ -125,16 +125,16 @@ class Outgoing(Case):
         reader.ping()
         self.assertEqual(reader.unread[PUBREL], [])
         reader.drop()
-        again = broker.client("r", clean=False, props=LASTING, slot=count - 1)
+        again = broker.client("r", clean=False, props=LASTING)
         self.assertTrue(again.connack.session_present)
         again.ping()
         self.assertEqual((again.messages, again.unread[PUBREL]), ([], []))
 
-    @workers(1, 2)
+    @reconnects()
     def test_unacknowledged_comes_again_in_order_at_every_reconnect(self, count):
         broker = self.broker(count)
         for version in (4, 5):
-            reader, sender = broker.client("r", version, clean=False, props=lasting(version), slot=0), broker.client("s")
+            reader, sender = broker.client("r", version, clean=False, props=lasting(version)), broker.client("s")
             reader.acknowledge = False
             reader.subscribe("t", 2)
             for number in range(9):
@@ -148,7 +148,7 @@ class Outgoing(Case):
             for turn in range(3):
                 reader.ping()
                 reader.drop()
-                reader = broker.client("r", version, connect=False, slot=(turn + 1) % count)
+                reader = broker.client("r", version, connect=False)
                 reader.acknowledge = False
                 self.assertTrue(reader.connect(clean=False, props=lasting(version)).session_present)
                 reader.wait_messages(6)
@@ -160,17 +160,17 @@ class Outgoing(Case):
                 self.assertEqual(reader.unread[PUBREL], [])
             broker.client("r", version).disconnect()
 
-    @workers(1, 2)
+    @reconnects()
     def test_messages_for_an_absent_client_come_in_order(self, count):
         broker = self.broker(count)
         senders = [broker.client("s%d" % slot, slot=slot) for slot in range(count)]
         for version in (4, 5):
-            broker.client("r", version, clean=False, props=lasting(version), slot=0).subscribe([("t/#", 2)])
-            broker.client("r", version, clean=False, props=lasting(version), slot=0).drop()
+            broker.client("r", version, clean=False, props=lasting(version)).subscribe([("t/#", 2)])
+            broker.client("r", version, clean=False, props=lasting(version)).drop()
             for number in range(30):
                 for sender in senders:
                     sender.publish("t/%s" % sender.client_id, b"%d" % number, 1 + number % 2)
-            reader = broker.client("r", version, clean=False, props=lasting(version), slot=count - 1)
+            reader = broker.client("r", version, clean=False, props=lasting(version))
             self.assertTrue(reader.connack.session_present)
             reader.wait_messages(30 * count)
             for sender in senders:
@@ -196,19 +196,19 @@ class Wills(Case):
         watcher.messages.clear()
         return got
 
-    @workers(1, 2)
+    @reconnects()
     def test_will_is_published_once_and_only_for_the_connection_that_set_it(self, count):
         broker = self.broker(count)
         watcher = self.watcher(broker)
         for version in (4, 5):
             for end, wanted in (("drop", 1), ("disconnect", 0)):
                 will = {"topic": "w/x", "payload": b"will", "qos": 1}
-                client = broker.client("c", version, clean=False, props=lasting(version), will=will, slot=0)
+                client = broker.client("c", version, clean=False, props=lasting(version), will=will)
                 getattr(client, end)()
                 if wanted:
                     watcher.wait_messages(1)
-                for slot in (count - 1, 0):  # back without a will: nothing is left of it
-                    broker.client("c", version, clean=False, props=lasting(version), slot=slot).drop()
+                for _ in range(2):  # back without a will: nothing is left of it
+                    broker.client("c", version, clean=False, props=lasting(version)).drop()
                 self.assertEqual(len(self.published(broker, watcher)), wanted)
                 broker.client("c", version).disconnect()
 
@@ -240,31 +240,31 @@ class Wills(Case):
                 self.published(broker, watcher)
 
     @cost(3)
-    @workers(1, 2)
+    @reconnects()
     def test_new_connection_takes_the_delayed_will_back(self, count):
         broker = self.broker(count)
         watcher = self.watcher(broker)
         will = {"topic": "w/x", "payload": b"late", "props": {"will_delay_interval": 1}}
-        broker.client("c", will=will, props=LASTING, slot=0).drop()
-        back = broker.client("c", clean=False, props=LASTING, slot=count - 1)
+        broker.client("c", will=will, props=LASTING).drop()
+        back = broker.client("c", clean=False, props=LASTING)
         self.assertTrue(back.connack.session_present)
         watcher.pump(1.5)
         self.assertEqual(self.published(broker, watcher), [])
         back.drop()
         self.assertEqual(self.published(broker, watcher), [])
 
-    @workers(1, 2)
+    @reconnects()
     def test_end_of_the_session_ends_the_delay(self, count):
         broker = self.broker(count)
         watcher = self.watcher(broker)
         props = {"will_delay_interval": 1000, "user_property": [("b", "1"), ("a", "2"), ("b", "1")]}
         will = {"topic": "w/x", "payload": b"early", "qos": 1, "props": props}
-        broker.client("c", will=will, props=LASTING, slot=0).drop()
-        broker.client("c", clean=True, slot=count - 1)
+        broker.client("c", will=will, props=LASTING).drop()
+        broker.client("c", clean=True)
         self.assertEqual(watcher.wait_messages(1)[0].props, {"user_property": props["user_property"]})
-        broker.client("d", will=will, slot=0).drop()  # no session without its connection
+        broker.client("d", will=will).drop()  # no session without its connection
         watcher.wait_messages(2)
-        client = broker.client("e", will=will, props=LASTING, slot=0)
+        client = broker.client("e", will=will, props=LASTING)
         client.disconnect(0x04, {"session_expiry_interval": 0})
         watcher.wait_messages(3)
         self.assertEqual(watcher.payloads(), [b"early"] * 3)

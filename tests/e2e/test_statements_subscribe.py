@@ -3,7 +3,7 @@ SUBSCRIBE and UNSUBSCRIBE, statement by statement (tests/statements): answers an
 UNSUBSCRIBE ends and what it must complete.
 """
 from shoal_test import packets
-from shoal_test.case import Case, only_shoal, workers
+from shoal_test.case import Case, only_shoal, reconnects, workers
 from shoal_test.packets import PUBACK, PUBLISH, PUBREC, PUBREL, SUBACK
 
 LASTING = {"session_expiry_interval": 1000}
@@ -132,12 +132,12 @@ class Unsubscribe(Case):
         reader.ping()
         self.assertEqual(len(reader.messages), 2)
 
-    @workers(1, 2)
+    @reconnects()
     def test_what_was_begun_is_completed(self, count):
         broker = self.broker(count)
         for version in (4, 5):
             props = LASTING if version == 5 else None
-            reader, sender = broker.client("r", version, clean=False, props=props, slot=0), broker.client("s")
+            reader, sender = broker.client("r", version, clean=False, props=props), broker.client("s")
             reader.acknowledge = False
             reader.subscribe("t", 2)
             sender.publish("t", b"one", 1)
@@ -148,7 +148,7 @@ class Unsubscribe(Case):
             reader.answer(PUBREC, second.packet_id)
             reader.expect(PUBREL, packet_id=second.packet_id)
             reader.drop()
-            again = broker.client("r", version, clean=False, props=props, slot=count - 1)
+            again = broker.client("r", version, clean=False, props=props)
             got = again.expect(PUBLISH)
             self.assertEqual((got.payload, got.packet_id, got.dup), (b"one", first.packet_id, True))
             again.expect(PUBREL, packet_id=second.packet_id)
@@ -173,13 +173,13 @@ class Unsubscribe(Case):
 
 
 class NoLocal(Case):
-    @workers(1, 2)
+    @reconnects()
     def test_no_local_follows_the_identifier_across_connections(self, count):
         broker = self.broker(count)
-        client = broker.client("c", props=LASTING, slot=0)
+        client = broker.client("c", props=LASTING)
         client.subscribe([("t", 1 | NO_LOCAL)])
         client.drop()
-        client = broker.client("c", clean=False, props=LASTING, slot=count - 1)
+        client = broker.client("c", clean=False, props=LASTING)
         self.assertTrue(client.connack.session_present)
         client.publish("t", b"own", 1)
         broker.client("other", slot=0).publish("t", b"others", 1)

@@ -58,6 +58,7 @@ class Broker:
         self.certificates = certificates.make()
         self.reserved, self.ports, self.paths = [], {}, {}
         self.child = None
+        self.placement, self.homes = None, {}  # of clients that come back (`reconnects` in case.py); client → slot
         self.made = []  # every client: one that is collected would close its connection
         self.expected_reports = False
         self.config = self._configuration(config or {}, tls or {}, listeners or {})
@@ -248,10 +249,20 @@ class Broker:
         except AssertionError:
             return False
 
+    def _place(self, client_id):
+        """The slot for a client if the test left it to `reconnects`, else None: any."""
+        if self.placement is None:
+            return None
+        home = self.homes.get(client_id)
+        if home is None:
+            return len(self.homes) % self.workers
+        return home if self.placement == "same" else (home + 1) % self.workers
+
     def client(self, client_id="", version=5, slot=None, tls=False, connect=True, port=None, tries=200, **fields):
         """A connected client, on the wanted slot if one is given: connects until it lands there."""
         context = self.certificates.client_context() if tls is True else tls or None
         port = port or (self.tls_port if tls else self.port)
+        slot = self._place(client_id) if slot is None else slot
         for _ in range(tries):
             sock = tcp(port)
             if not self._lands_on(sock, slot):
@@ -261,6 +272,7 @@ class Broker:
             self.made.append(made)
             if connect:
                 made.connect(**fields)
+            self.homes[made.client_id] = slot
             return made
         raise AssertionError("no connection of %d landed on slot %d" % (tries, slot))
 

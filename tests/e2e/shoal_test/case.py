@@ -2,6 +2,7 @@
 The base of all test cases: brokers that end with the test, one folder per test, variants by worker count.
 """
 import functools
+import inspect
 import os
 import shutil
 import tempfile
@@ -15,6 +16,18 @@ def workers(*counts):
     """The test gets a broker's worker count as its argument, once for each count, as a test of its own."""
     def mark(function):
         function.worker_counts = counts
+        return function
+    return mark
+
+
+def reconnects(*counts):
+    """
+    Session behaviour: like `workers`, and with several workers twice: what a client does again with the same identifier
+    happens on the same worker («_same») or on another one («_other»), unless the test names the slot itself. Different
+    clients begin on different workers. (1, 2) if no counts are given.
+    """
+    def mark(function):
+        function.reconnect_counts = counts or (1, 2)
         return function
     return mark
 
@@ -48,24 +61,37 @@ def only_shoal(marked):
     return marked
 
 
-def _variant(function, count):
+def _variants(function):
+    """(worker count, placement) of each test that this one stands for."""
+    found = [(count, None) for count in getattr(function, "worker_counts", ())]
+    for count in getattr(function, "reconnect_counts", ()):
+        found += [(count, None)] if count == 1 else [(count, "other")] if count > 2 else [(count, "same"), (count, "other")]
+    return found
+
+
+def _variant(function, count, placement):
+    arguments = (count,) if len(inspect.signature(function).parameters) > 1 else ()
+
     @functools.wraps(function)
     def run(self):
-        return function(self, count)
-    run.__name__ = "%s__%d_worker%s" % (function.__name__, count, "" if count == 1 else "s")
+        self.usual_workers, self.placement = count, placement
+        return function(self, *arguments)
+    run.__name__ = "%s__%d_worker%s%s" % (function.__name__, count, "" if count == 1 else "s",
+                                          "_" + placement if placement else "")
     return run
 
 
 class Case(unittest.TestCase):
     maxDiff = 2000
+    usual_workers, placement = 1, None  # of the brokers that it starts; see `reconnects`
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         for name, function in list(vars(cls).items()):
-            for count in getattr(function, "worker_counts", ()):
-                made = _variant(function, count)
+            for count, placement in _variants(function):
+                made = _variant(function, count, placement)
                 setattr(cls, made.__name__, made)
-            if hasattr(function, "worker_counts"):
+            if _variants(function):
                 delattr(cls, name)
 
     def setUp(self):
@@ -95,10 +121,12 @@ class Case(unittest.TestCase):
         if problems:
             self.fail("\n".join(problems))
 
-    def broker(self, workers=1, **settings):
+    def broker(self, workers=None, **settings):
         """A started broker (start=False: only configured) that is stopped and checked when the test ends."""
         folder = os.path.join(self.folder, "b%d" % len(self.brokers))
-        made = broker_class()(folder, workers, start=False, **{k: v for k, v in settings.items() if k != "start"})
+        made = broker_class()(folder, workers or self.usual_workers, start=False,
+                              **{k: v for k, v in settings.items() if k != "start"})
+        made.placement = self.placement
         self.brokers.append(made)
         if settings.get("start", True):
             made.start()
