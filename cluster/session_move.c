@@ -73,7 +73,7 @@ void session_moves_free(struct session_moves **moves)
 }
 
 enum session_move_verdict session_move_verdict(struct session_move_in *in, struct session_move_out *out,
-    unsigned peer, const struct publication_meta *meta)
+    unsigned peer, const struct publication_meta *meta, bool inherited)
 {
     if (out != NULL) {
         /* While it is not sure that the new owner takes the session, everything is kept. */
@@ -81,7 +81,7 @@ enum session_move_verdict session_move_verdict(struct session_move_in *in, struc
             return SESSION_MOVE_DROP;
         out_wake(out);
     }
-    return in == NULL ? SESSION_MOVE_DELIVER : in_verdict(in, peer, meta);
+    return in == NULL ? SESSION_MOVE_DELIVER : in_verdict(in, peer, meta, inherited);
 }
 
 void session_move_wake(struct session_move_out *out)
@@ -182,7 +182,7 @@ static enum status on_given_up(
     if (out != NULL)
         out_on_given_up(out, discard);
     else
-        out_on_given_up_early(moves, peer, id);
+        out_on_given_up_early(moves, peer, id, discard);
     return STATUS_OK;
 }
 

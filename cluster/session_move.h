@@ -17,7 +17,8 @@
  *   in_done <───────────────────────────────── END; out_done
  *
  * A mark carries P's sequence of that moment, its *limit*. What P published before is A's to deliver, B drops
- * it should it come directly, too; what P published later is B's, A drops it. So no identities are compared.
+ * it should it come directly, too; what P published later is B's, A drops it. So no identities are compared, but
+ * for subscriptions that the client makes at B meanwhile: what matches these alone never was A's.
  *
  * A copies its state and forwards nothing before IMPORTED, and B puts that into the lane in the turn of the
  * import, before it flushes anything to its client. So a B that dies earlier has done nothing, and A takes
@@ -157,10 +158,10 @@ void session_moves_free(struct session_moves **moves);
  */
 struct session_move_in *session_move_in(struct session_moves *moves, void *session, struct bytes client_id,
     uint64_t stamp, unsigned previous, uint64_t deadline_us, bool late, struct session_move_in *current);
-/* Clean Start: tells the previous owner to end what it has; nobody waits. */
+/* Clean Start: whoever has something of the client, beginning with `previous`, ends it; nobody waits. */
 void session_move_discard(
     struct session_moves *moves, struct bytes client_id, uint64_t stamp, unsigned previous);
-/* The session ends here while something is still coming to it: the rest is discarded where it is. No
+/* The session ends here while something is still coming to it: the rest is discarded wherever it is found. No
  * callback. */
 void session_move_cancel(struct session_moves *moves, struct session_move_in **move);
 /*
@@ -180,11 +181,12 @@ enum session_move_verdict {
 };
 /*
  * What to do with a publication for a session that has `in` or `out` (either may be NULL). `peer`: whose lane
- * brought it, bus_self() for those that clients of this worker published. Hot while moves last: allocates for
- * late parts only.
+ * brought it, bus_self() for those that clients of this worker published. `inherited`: a subscription that
+ * import_state brought matches it; false: only such as the client made here since, of which the previous owner
+ * knows nothing. Hot while moves last: allocates for late parts and for what is not inherited only.
  */
 enum session_move_verdict session_move_verdict(struct session_move_in *in, struct session_move_out *out,
-    unsigned peer, const struct publication_meta *meta);
+    unsigned peer, const struct publication_meta *meta, bool inherited);
 /* Keeps it (own reference; note copied) until what the previous owner forwards of that origin is in. */
 void session_move_hold(
     struct session_move_in *in, unsigned peer, struct publication *publication, struct bytes note);

@@ -20,6 +20,7 @@ static void tell_see(
     struct session_moves *moves, unsigned peer, uint64_t id, unsigned about, const struct hash_table *seen);
 static bool had_already(struct session_move_in *in, const struct publication_meta *meta);
 static void append(struct session_move_in *chain, struct session_move_in *in);
+static void become_discard(struct session_move_in *in);
 static void ask_later(struct session_move_in *in, unsigned previous);
 static enum status copy_own(struct session_move_in *in, void *old);
 static void inherit(struct session_move_in *in, struct session_move_out *out);
@@ -92,43 +93,67 @@ static void append(struct session_move_in *chain, struct session_move_in *in)
 /* One more owner of an older part is to be asked behind this one. */
 static void ask_later(struct session_move_in *in, unsigned previous)
 {
-    if (is_asking(in, previous))
+    if (is_asking(in, previous) || (in->discard && previous >= BUS_PEERS_MAX))
         return;
     struct session_move_in *later = in_new(in->moves, in->session, in_client(in));
     if (later == NULL)
         return; /* as if that part had been lost */
     later->stamp = later->before = in->stamp;
     later->previous = previous;
+    later->discard = in->discard;
     append(in, later);
 }
 
 void session_move_discard(
     struct session_moves *moves, struct bytes client_id, uint64_t stamp, unsigned previous)
 {
-    if ((bus_live_peers(moves->bus) & move_bit(previous)) != 0)
-        ask(moves, &(struct move_request){.peer = previous,
-                       .id = bus_stamp(moves->bus),
-                       .stamp = stamp,
-                       .before = stamp,
-                       .discard = true,
-                       .client_id = client_id});
+    struct session_move_in *in = in_new(moves, NULL, client_id);
+    if (in == NULL)
+        return; /* it is reported one day, and asked for once more */
+    in->stamp = in->before = stamp;
+    in->previous = previous;
+    in->late = in->discard = true;
+    in_start(in);
 }
 
 void session_move_cancel(struct session_moves *moves, struct session_move_in **move)
 {
+    (void)moves;
     struct session_move_in *in = *move;
     *move = NULL;
-    if (in != NULL && in->out != NULL)
-        in->out->in = NULL;
     while (in != NULL) {
         struct session_move_in *next = in->next;
-        if (in->state == IN_QUEUED && in->previous < BUS_PEERS_MAX)
-            session_move_discard(moves, in_client(in), in->stamp, in->previous);
-        else
-            give_up(in, true);
-        in_free(in);
+        become_discard(in);
         in = next;
     }
+}
+
+/*
+ * Its session has ended. Whatever was asked for it must not turn up as that of a later one: until somebody says
+ * that there is nothing, this goes where it is sent, and has it ended there.
+ */
+static void become_discard(struct session_move_in *in)
+{
+    give_up(in, true);
+    if (in->out != NULL)
+        in->out->in = NULL;
+    in->out = NULL;
+    if (in->state == IN_MERGING || in->previous >= BUS_PEERS_MAX) {
+        in_free(in);
+        return;
+    }
+    in->next = NULL;
+    in->session = NULL;
+    in->answer_owed = false;
+    in->late = in->discard = true;
+    parts_done(&in->parts);
+    seen_done(&in->seen);
+    if (in->state == IN_QUEUED)
+        in_start(in);
+    else if (in->state == IN_RECEIVED)
+        in->state = IN_ASKED;
+    else if (in->state == IN_OWN)
+        in_wake(in);
 }
 
 void session_move_hold(
@@ -244,7 +269,7 @@ static bool had_already(struct session_move_in *in, const struct publication_met
 
 enum status in_on_state(struct session_move_in *in, struct record_reader *reader)
 {
-    if (in->state != IN_ASKED)
+    if (in->state != IN_ASKED || in->discard)
         return STATUS_OK;
     enum status status = parts_add(&in->parts, reader, in->moves->state_max);
     uint64_t deadline_us = clock_monotonic_us() + PROGRESS_US;
@@ -281,9 +306,8 @@ static bool forwarded_twice(struct session_move_in *in, const struct publication
         return false; /* had_already() sees to it */
     const struct move_origin *origin = origin_find(&in->origins, meta->origin.slot, meta->origin.incarnation);
     if (origin != NULL && origin->limit != 0)
-        return meta->sequence >= origin->limit;
-    (void)seen_add(&in->seen, meta);
-    return false;
+        return meta->sequence >= origin->limit || seen_has(&in->seen, meta);
+    return seen_add(&in->seen, meta);
 }
 
 enum status in_on_forward(struct session_move_in *in, struct record_reader *reader)
@@ -341,11 +365,25 @@ static bool is_ours(const struct session_move_in *in, unsigned peer, const struc
     return highest->incarnation != meta->origin.incarnation || meta->sequence > highest->sequence;
 }
 
+/*
+ * For a subscription that was made here. Remembered, since the old owner may pass it on all the same: the
+ * client has given up a subscription and made it anew.
+ */
+static enum session_move_verdict deliver_new(struct session_move_in *in, const struct publication_meta *meta)
+{
+    if (seen_add(&in->seen, meta))
+        return SESSION_MOVE_DROP;
+    (void)had_already(in, meta);
+    return SESSION_MOVE_DELIVER;
+}
+
 enum session_move_verdict in_verdict(
-    struct session_move_in *in, unsigned peer, const struct publication_meta *meta)
+    struct session_move_in *in, unsigned peer, const struct publication_meta *meta, bool inherited)
 {
     if (in->late || in->state != IN_MERGING)
         return had_already(in, meta) ? SESSION_MOVE_DROP : SESSION_MOVE_DELIVER;
+    if (!inherited)
+        return deliver_new(in, meta);
     bool over = in->end || (in->settled & move_bit(peer)) != 0;
     if (!over && !in_origin_ended(in, peer, meta->origin.incarnation))
         return SESSION_MOVE_HOLD;
@@ -599,7 +637,7 @@ struct session_move_in *in_find(struct session_moves *moves, uint64_t id)
 static bool is_for_client(const void *value, const void *key)
 {
     const struct session_move_in *in = value;
-    return in->out == NULL && in->state != IN_QUEUED &&
+    return in->out == NULL && in->state != IN_QUEUED && !in->discard &&
            bytes_equal(in_client(in), *(const struct bytes *)key);
 }
 
@@ -728,6 +766,7 @@ static void send_request(struct session_move_in *in)
                        .id = in->id,
                        .stamp = in->stamp,
                        .before = in->before,
+                       .discard = in->discard,
                        .client_id = in_client(in)});
 }
 
@@ -766,21 +805,16 @@ static void resolve(struct session_move_in *in, enum session_move_outcome outcom
 {
     struct session_moves *moves = in->moves;
     parts_done(&in->parts);
-    if (in->state != IN_OWN && out_find_client(moves, in_client(in), in->client_hash, in->session) != NULL) {
-        if (outcome == SESSION_MOVE_SILENT)
-            give_up(in, false);
+    if (outcome == SESSION_MOVE_SILENT) {
+        /* What is parked here is older than what the silent one may have: it is a late part, too. */
+        in->late = true;
+        moves->ops->answered(moves->context, in->session, outcome);
+    } else if (in->state != IN_OWN &&
+               out_find_client(moves, in_client(in), in->client_hash, in->session) != NULL) {
         look_here(in);
-        if (outcome != SESSION_MOVE_SILENT)
-            return;
-        own_step(in); /* it has waited long enough: now or never */
-        return;
-    }
-    if (outcome != SESSION_MOVE_SILENT) {
+    } else {
         finish(in, &outcome);
-        return;
     }
-    in->late = true;
-    moves->ops->answered(moves->context, in->session, outcome);
 }
 
 /* What is still parked here comes behind, as a late part. */
@@ -814,6 +848,8 @@ static void finish(struct session_move_in *in, const enum session_move_outcome *
         out->in = next;
         out_wake(out);
     }
+    if (session == NULL)
+        return;
     moves->ops->in_done(moves->context, session, next);
     if (waits)
         moves->ops->answered(moves->context, session, *outcome);
@@ -1011,6 +1047,11 @@ static void own_step(struct session_move_in *in)
     struct session_move_out *out = out_find_client(in->moves, in_client(in), in->client_hash, in->session);
     if (out == NULL) {
         not_here(in);
+    } else if (in->discard && out->stamp >= in->stamp) {
+        finish(in, NULL);
+    } else if (in->discard && out->state == OUT_PARKED) {
+        out_discard(out);
+        in_wake(in); /* there may be more than one */
     } else if (out->state == OUT_PARKED && out->in != NULL && out->in->state != IN_MERGING &&
                !out->in->late) {
         take_over_wait(in, out);

@@ -19,7 +19,8 @@ static bool send_where_it_was(struct session_moves *moves, const struct move_req
 static bool keep_early(struct session_moves *moves, const struct move_request *request);
 static void answer_nothing(struct session_moves *moves, unsigned peer, uint64_t id);
 static void drop_followers(struct session_move_out *out, unsigned peer, uint64_t id);
-static void follow(struct session_move_out *out, unsigned peer, uint64_t id, uint64_t stamp);
+static void followers_discard(struct session_move_out *out, unsigned peer, uint64_t id);
+static void follow(struct session_move_out *out, const struct move_request *request);
 static void drop_earlies(struct session_moves *moves, uint64_t peers);
 static void end(struct session_move_out *out);
 static void lose_target(struct session_move_out *out);
@@ -54,41 +55,64 @@ struct session_move_out *session_move_park(
 /* The newest session here goes first; what is older is asked for by whoever has the newest (SEE). */
 void out_on_request(struct session_moves *moves, const struct move_request *request)
 {
-    if (!request->discard && send_where_it_was(moves, request))
+    if (send_where_it_was(moves, request))
         return;
     if (take_out(moves, request))
         return;
-    if (!request->discard && must_wait(moves, request) && keep_early(moves, request))
+    if (must_wait(moves, request) && keep_early(moves, request))
         return;
     uint64_t hash = keyed_hash_of(&moves->hash, request->client_id);
     struct session_move_out *out = out_find_client(moves, request->client_id, hash, NULL);
-    if (out == NULL && !request->discard)
+    if (out == NULL) {
         refuse(moves, request);
-    else if (out == NULL)
-        return;
-    else if (out->stamp >= request->stamp)
+    } else if (out->stamp >= request->stamp) {
         answer_nothing(moves, request->peer, request->id);
-    else if (request->discard)
+    } else if (out->state != OUT_PARKED) {
+        follow(out, request);
+    } else if (request->discard) {
         end(out);
-    else if (out->state == OUT_PARKED)
+        answer_nothing(moves, request->peer, request->id);
+    } else {
         give(out, request->peer, request->id);
-    else
-        follow(out, request->peer, request->id, request->stamp);
+    }
 }
 
-/* It was not its turn yet. */
-void out_on_given_up_early(struct session_moves *moves, unsigned peer, uint64_t id)
+/* It was not its turn yet. Who asked to have it ended waits on. */
+void out_on_given_up_early(struct session_moves *moves, unsigned peer, uint64_t id, bool discard)
 {
     list_for_each(&moves->earlies, element, following)
     {
         struct move_early *early = list_entry(element, struct move_early, link);
         if (early->peer != peer || early->id != id)
             continue;
+        early->discard = discard;
+        if (discard)
+            continue;
         list_remove(&early->link);
         free(early);
     }
     list_for_each(&moves->outs, element, following)
-        drop_followers(list_entry(element, struct session_move_out, link), peer, id);
+    {
+        struct session_move_out *out = list_entry(element, struct session_move_out, link);
+        if (discard)
+            followers_discard(out, peer, id);
+        else
+            drop_followers(out, peer, id);
+    }
+}
+
+void out_discard(struct session_move_out *out)
+{
+    end(out);
+}
+
+static void followers_discard(struct session_move_out *out, unsigned peer, uint64_t id)
+{
+    list_for_each(&out->followers, element, following)
+    {
+        struct move_follower *it = list_entry(element, struct move_follower, link);
+        it->discard |= it->peer == peer && it->id == id;
+    }
 }
 
 /* Those of a peer: this one, or all (0). */
@@ -142,10 +166,16 @@ bool out_follow(struct session_move_out *out, struct session_move_in *in)
 {
     list_for_each(&out->followers, element, following)
     {
-        if (list_entry(element, struct move_follower, link)->id == in->id)
-            return true;
+        struct move_follower *it = list_entry(element, struct move_follower, link);
+        if (it->id != in->id)
+            continue;
+        it->discard = in->discard;
+        return true;
     }
-    follow(out, bus_self(out->moves->bus), in->id, in->stamp);
+    follow(out, &(struct move_request){.peer = bus_self(out->moves->bus),
+                    .id = in->id,
+                    .stamp = in->stamp,
+                    .discard = in->discard});
     return true;
 }
 
@@ -489,6 +519,7 @@ static bool keep_early(struct session_moves *moves, const struct move_request *r
     early->id = request->id;
     early->stamp = request->stamp;
     early->before = request->before;
+    early->discard = request->discard;
     early->client_id_size = (uint16_t)client_id.size;
     memcpy(early->client_id, client_id.data, client_id.size);
     list_append(&moves->earlies, &early->link);
@@ -507,6 +538,7 @@ void out_earlies(struct session_moves *moves)
             .id = early->id,
             .stamp = early->stamp,
             .before = early->before,
+            .discard = early->discard,
             .client_id = bytes_of(early->client_id, early->client_id_size)};
         list_remove(&early->link);
         if (must_wait(moves, &request)) {
@@ -546,14 +578,15 @@ static void answer_nothing(struct session_moves *moves, unsigned peer, uint64_t 
         in_on_nothing(in);
 }
 
-static void follow(struct session_move_out *out, unsigned peer, uint64_t id, uint64_t stamp)
+static void follow(struct session_move_out *out, const struct move_request *request)
 {
     struct move_follower *it = malloc(sizeof *it);
     if (it == NULL) {
-        answer_nothing(out->moves, peer, id);
+        answer_nothing(out->moves, request->peer, request->id);
         return;
     }
-    *it = (struct move_follower){.peer = peer, .id = id, .stamp = stamp};
+    *it = (struct move_follower){
+        .peer = request->peer, .id = request->id, .stamp = request->stamp, .discard = request->discard};
     list_append(&out->followers, &it->link);
 }
 
@@ -603,6 +636,11 @@ static void lose_target(struct session_move_out *out)
     struct move_follower chosen = *newest;
     list_remove(&newest->link);
     free(newest);
+    if (chosen.discard) {
+        end(out);
+        answer_nothing(moves, chosen.peer, chosen.id);
+        return;
+    }
     struct session_move_in *in = chosen.peer == bus_self(moves->bus) ? in_find(moves, chosen.id) : NULL;
     if (in != NULL)
         in_take_own(in, out);

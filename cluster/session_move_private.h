@@ -104,6 +104,7 @@ struct session_move_in {
     void *session;
     enum move_in_state state;
     bool late;        /* the client does not wait (any more) */
+    bool discard;     /* what it asks for is to end where it is; no session here, no callback */
     bool answer_owed; /* imported; `answered` waits until IMPORTED is in the lane */
     bool end;         /* END came */
     bool orphan;      /* the old owner died after the import: nothing more is forwarded */
@@ -142,6 +143,7 @@ struct move_follower {
     unsigned peer; /* self: one of our own moves in */
     uint64_t id;
     uint64_t stamp;
+    bool discard;
 };
 
 /* Asked for a session that our own claim may bring here first. */
@@ -151,6 +153,7 @@ struct move_early {
     uint64_t id;
     uint64_t stamp;
     uint64_t before;
+    bool discard;
     uint16_t client_id_size;
     uint8_t client_id[];
 };
@@ -292,7 +295,7 @@ void in_on_passed(struct session_move_in *in, unsigned peer, const struct move_l
 /* All that the old owner had of this origin was forwarded. */
 bool in_origin_ended(const struct session_move_in *in, unsigned peer, uint64_t incarnation);
 enum session_move_verdict in_verdict(
-    struct session_move_in *in, unsigned peer, const struct publication_meta *meta);
+    struct session_move_in *in, unsigned peer, const struct publication_meta *meta, bool inherited);
 void in_peer_started(struct session_moves *moves, unsigned peer);
 void in_peer_died(struct session_moves *moves, unsigned peer);
 void in_tick(struct session_moves *moves, uint64_t now_us);
@@ -311,7 +314,9 @@ struct session_move_out *out_find_client(
 void out_on_request(struct session_moves *moves, const struct move_request *request);
 void out_on_imported(struct session_move_out *out);
 void out_on_given_up(struct session_move_out *out, bool discard);
-void out_on_given_up_early(struct session_moves *moves, unsigned peer, uint64_t id);
+void out_on_given_up_early(struct session_moves *moves, unsigned peer, uint64_t id, bool discard);
+/* Nobody wants it any more: the session ends here. */
+void out_discard(struct session_move_out *out);
 void out_on_mark(struct session_move_out *out, unsigned peer, const struct move_limit *limit, bool complete);
 /* True if this is the new owner's to deliver. */
 bool out_is_after(const struct session_move_out *out, unsigned peer, const struct publication_meta *meta);

@@ -58,6 +58,7 @@ static bool deliver_filter(const struct topic_filter *filter, struct delivery_re
         request->qos = lower_qos(view->meta.qos, subscription->qos);
         request->retain = view->meta.retain && subscription->retain_as_published; /* [MQTT-3.3.1-12, -13] */
         request->identifier = subscription->identifier;
+        request->inherited = subscription->inherited;
         durable |= session_durable(session);
         session_deliver(session, request);
     }
@@ -103,6 +104,7 @@ static void target_add(struct worker *worker, uint32_t *count, const struct subs
         struct route_target *target = &worker->route_targets[session->match_target];
         target->qos = qos > target->qos ? qos : target->qos;
         target->retain_as_published |= subscription->retain_as_published;
+        target->inherited |= subscription->inherited;
         if (subscription->identifier != 0)
             note_identifier(worker, target, subscription->identifier);
         return;
@@ -113,8 +115,10 @@ static void target_add(struct worker *worker, uint32_t *count, const struct subs
     }
     session->match_number = worker->match_number;
     session->match_target = *count;
-    worker->route_targets[*count] = (struct route_target){
-        .session = session, .qos = qos, .retain_as_published = subscription->retain_as_published};
+    worker->route_targets[*count] = (struct route_target){.session = session,
+        .qos = qos,
+        .retain_as_published = subscription->retain_as_published,
+        .inherited = subscription->inherited};
     if (subscription->identifier != 0)
         note_identifier(worker, &worker->route_targets[*count], subscription->identifier);
     ++*count;
@@ -154,6 +158,7 @@ static bool deliver_merged(
         uint32_t identifiers[IDENTIFIERS_MAX];
         request->qos = target->qos;
         request->retain = request->view->meta.retain && target->retain_as_published;
+        request->inherited = target->inherited;
         request->identifier_count = collect_identifiers(worker, target, identifiers);
         request->identifier = request->identifier_count == 1 ? identifiers[0] : 0;
         request->identifiers = identifiers;

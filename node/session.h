@@ -174,7 +174,8 @@ struct delivery_request { /* one publication for one session */
     unsigned peer;                   /* whose lane brought it; bus_self() for this worker's own */
     uint8_t qos;                     /* to deliver with */
     bool retain;
-    bool kept; /* it waited, perhaps for another user than the present one */
+    bool kept;      /* it waited, perhaps for another user than the present one */
+    bool inherited; /* a subscription that moved here with the session matches */
     uint32_t identifier;
     const uint32_t *identifiers; /* when there are several; borrowed */
     uint32_t identifier_count;

@@ -290,6 +290,8 @@ static void import_subscription(struct session *session, struct reader *reader, 
     if (status != STATUS_OK)
         log_error("client %.*s: a subscription was lost while its session moved: %s",
             (int)session->client_id_size, session->client_id, status_text(status));
+    else
+        subscription->subscription.inherited = true;
 }
 
 /* Its publication, unless that was received. Takes from *request->share what is kept. */

@@ -56,6 +56,7 @@ struct route_target {
     uint32_t identifiers; /* the first of their Subscription Identifiers in route_identifiers, 0: none */
     uint8_t qos;
     bool retain_as_published;
+    bool inherited; /* one of them moved here with the session */
 };
 
 /* Subscription Identifiers of the targets, each target's in a chain. Numbers here are places plus one. */

@@ -33,6 +33,7 @@ struct subscription {
     bool retain_as_published;
     uint8_t retain_handling;
     bool check_read; /* the owner's: it may not get all that the filter matches */
+    bool inherited;  /* the owner's: the session had it at another worker already */
 };
 
 /* Hot: read directly by the router. Written by the index only, but for `owner_data`. */

@@ -46,6 +46,7 @@ struct toy_session {
     uint64_t life; /* see struct packet */
     struct subscription subscriptions[TOPICS];
     uint32_t subscribed; /* bits */
+    uint32_t inherited;  /* of these: they came with the session */
     struct delivery *queue;
     size_t queue_first, queue_count, queue_capacity;
     struct inflight inflight[INFLIGHT_MAX];
@@ -364,11 +365,13 @@ static void resend(struct toy_session *session)
     }
 }
 
-static bool deliver_to(struct toy_session *session, unsigned peer, const struct publication_view *view)
+static bool deliver_to(const struct subscription *subscription, unsigned peer, const struct publication_view *view)
 {
+    struct toy_session *session = subscription->subscriber;
+    bool inherited = (session->inherited & 1u << (subscription - session->subscriptions)) != 0;
     enum session_move_verdict verdict = SESSION_MOVE_DELIVER;
     if (session->move_in != NULL || session->move_out != NULL)
-        verdict = session_move_verdict(session->move_in, session->move_out, peer, &view->meta);
+        verdict = session_move_verdict(session->move_in, session->move_out, peer, &view->meta, inherited);
     world_trace(session->worker->world, "worker %u: publication %u from %u for %s, verdict %d",
         session->worker->slot, get_u32_le(view->payload.data), peer, session->id, (int)verdict);
     if (verdict == SESSION_MOVE_DROP)
@@ -393,8 +396,9 @@ bool session_deliver(struct worker *worker, unsigned peer, const struct publicat
     bool durable = false;
     for (uint32_t i = 0; i < match.count; i++) {
         for (uint32_t at = 0; at < match.filters[i]->count; at++) {
-            struct toy_session *session = match.filters[i]->subscriptions[at]->subscriber;
-            durable |= deliver_to(session, peer, view) && session->durable;
+            const struct subscription *subscription = match.filters[i]->subscriptions[at];
+            durable |= deliver_to(subscription, peer, view) &&
+                       ((const struct toy_session *)subscription->subscriber)->durable;
         }
     }
     return durable;
@@ -884,6 +888,7 @@ static enum status import_state(void *context, void *pointer, struct bytes state
             if ((subscribed & 1u << topic) != 0)
                 subscribe(session, topic);
         }
+        session->inherited = session->subscribed;
     }
     while (reader.rest.size > 0 && !reader.failed)
         import_inflight(session, &reader, late);
