@@ -58,7 +58,7 @@ struct claims_record {
     uint64_t hash;
     uint64_t stamp;
     uint64_t since_us;           /* when the owner's client asked for it; 0: not known */
-    struct claims_prior *priors; /* owned, the last one first */
+    struct claims_prior *priors; /* owned, the newest one first */
     uint32_t position;           /* in claims->records */
     uint32_t owner_generation;
     uint8_t owner;

@@ -315,16 +315,20 @@ static bool has_prior(const struct claims_record *record, unsigned peer, uint64_
     return false;
 }
 
-/* Without memory it is forgotten: its own report, when the owner dies, brings it back. */
+/* In the order of stamps, whatever the order of reports. Without memory it is forgotten: its own report, when
+ * the owner dies, brings it back. */
 static void push_prior(struct claims_record *record, unsigned peer, uint32_t generation, uint64_t stamp)
 {
     struct claims_prior *prior = has_prior(record, peer, stamp) ? NULL : malloc(sizeof *prior);
     if (prior == NULL)
         return;
-    *prior = (struct claims_prior){
-        .next = record->priors, .stamp = stamp, .generation = generation, .peer = (uint8_t)peer};
-    record->priors = prior;
     struct claims_prior **at = &record->priors;
+    while (*at != NULL && (*at)->stamp > stamp)
+        at = &(*at)->next;
+    *prior =
+        (struct claims_prior){.next = *at, .stamp = stamp, .generation = generation, .peer = (uint8_t)peer};
+    *at = prior;
+    at = &record->priors;
     for (unsigned kept = 0; *at != NULL; kept++) {
         if (kept >= CLAIMS_PRIORS_MAX)
             drop_prior(at);

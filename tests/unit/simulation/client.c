@@ -80,7 +80,7 @@ static void publish(struct client *client)
     client->next_id = (uint16_t)(client->next_id % 65000 + 1);
     slot->size = 16 + (uint32_t)world_random(world, 200);
     if (world_random(world, 100) < world->weather.large)
-        slot->size = (uint32_t)world_random(world, 60000);
+        slot->size = 16 + (uint32_t)world_random(world, 60000);
     slot->number = oracle_tell(&world->oracle, &(struct told){.client = client->number,
                                                    .topic = slot->topic,
                                                    .qos = qos,

@@ -146,6 +146,8 @@ void session_free_all(struct worker *worker)
 void session_disconnected(struct toy_session *session)
 {
     session->connection = NULL;
+    acceptance_forget(session->worker->acceptance, session); /* the next connection does not wait for it */
+    session->ticket = 0;
     routes_wait_cancel(&session->connack);
     for (unsigned i = 0; i < INFLIGHT_MAX; i++)
         session->inflight[i].sent_before |= session->inflight[i].used;
