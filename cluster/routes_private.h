@@ -15,7 +15,8 @@
  * entry:         u8 flags, u32 members, u16 filter size, u16 group size, filter, group
  * ROUTE_ACK:     u64 incarnation whose announcements these are, u64 sequence
  * STATE_REQUEST: u8 flags, u8 slot that it is about, u64 exchange
- * STATE_END:     u8 slot, u64 exchange, u64 sequence up to which the state counts
+ * STATE_END:     u8 slot, u64 exchange, u64 sequence up to which the state counts (of another's: 0 if the
+ *                sender does not know all of it itself)
  */
 enum route_kind { ROUTE_CHANGE = 1, ROUTE_PAGE = 2 };
 enum route_flag { ROUTE_WANTED = 1, ROUTE_DURABLE = 2, ROUTE_GROUP = 4, ROUTE_AWAY = 8 };
@@ -57,6 +58,7 @@ struct routes_peer {
     uint64_t exchange; /* number of our request; the answer carries it */
     uint64_t deadline_us;
     unsigned sibling;            /* TAKING_SIBLING: who was asked */
+    uint64_t tried;              /* siblings that were asked */
     bool confirming;             /* `confirmed` is in use */
     struct hash_table confirmed; /* filters and groups that pages and changes named since the first page */
 };
@@ -69,6 +71,7 @@ struct giving {
     uint64_t exchange;
     struct list *next; /* own: the next of routes->announced; NULL: not begun */
     uint32_t cursor;   /* other: of topic_index_visit_page() */
+    bool known;        /* all of it was known here when the giving began */
     bool routes_sent;
     bool more_begun;
 };

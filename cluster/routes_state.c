@@ -19,6 +19,8 @@
 static void take(struct routes *routes, unsigned peer, enum route_taking taking);
 static void check_ready(struct routes *routes);
 static void silent_peer(struct routes *routes, unsigned peer);
+static void stay_unknown(struct routes *routes, unsigned peer);
+static bool knows(const struct routes *routes, unsigned peer);
 static bool ask_sibling(struct routes *routes, unsigned about);
 static void send_request(
     struct routes *routes, unsigned to, unsigned about, uint8_t flags, uint64_t exchange);
@@ -71,6 +73,7 @@ void routes_ask_state(struct routes *routes, unsigned peer, bool blocking)
     it->blocking = blocking;
     it->deadline_us = clock_monotonic_us() + routes->silent_us;
     it->taking = TAKING_ASKED;
+    it->tried = 0;
     send_request(routes, peer, peer, blocking ? STATE_NOT_READING : 0, it->exchange);
     check_ready(routes);
 }
@@ -162,8 +165,10 @@ enum status routes_on_state_end(void *context, const struct bus_record *record)
     if (exchange != it->exchange || it->taking == TAKING_NOTHING)
         return STATUS_OK;
     if (about != record->peer) {
-        if (it->taking == TAKING_SIBLING && it->sibling == record->peer)
+        if (it->taking == TAKING_SIBLING && it->sibling == record->peer && sequence > 0)
             take(routes, about, TAKING_LATE); /* known; its own answer is still welcome */
+        else if (it->taking == TAKING_SIBLING && it->sibling == record->peer && !ask_sibling(routes, about))
+            stay_unknown(routes, about);
         check_ready(routes);
         return STATUS_OK;
     }
@@ -242,23 +247,37 @@ static void check_ready(struct routes *routes)
 static void silent_peer(struct routes *routes, unsigned peer)
 {
     struct routes_peer *it = &routes->peers[peer];
-    if (it->taking == TAKING_ASKED && it->blocking && ask_sibling(routes, peer))
+    if (it->taking == TAKING_ASKED && it->blocking && ask_sibling(routes, peer)) {
+        it->deadline_us = clock_monotonic_us() + routes->silent_us;
         return;
+    }
+    stay_unknown(routes, peer);
+}
+
+static void stay_unknown(struct routes *routes, unsigned peer)
+{
     routes->unknown |= routes_bit(peer);
     take(routes, peer, TAKING_LATE);
+}
+
+/* Whether what the index holds for a peer is all that it announced. */
+static bool knows(const struct routes *routes, unsigned peer)
+{
+    enum route_taking taking = routes->peers[peer].taking;
+    return (routes->unknown & routes_bit(peer)) == 0 && (taking == TAKING_NOTHING || taking == TAKING_LATE);
 }
 
 /* One that has answered us itself, so that it is not silent, too. */
 static bool ask_sibling(struct routes *routes, unsigned about)
 {
     struct routes_peer *it = &routes->peers[about];
-    routes_for_each(bus_live_peers(routes->bus) & ~routes_bit(about), sibling)
+    routes_for_each(bus_live_peers(routes->bus) & ~routes_bit(about) & ~it->tried, sibling)
     {
         if (routes->peers[sibling].taking != TAKING_NOTHING)
             continue;
         it->taking = TAKING_SIBLING;
         it->sibling = sibling;
-        it->deadline_us = clock_monotonic_us() + routes->silent_us;
+        it->tried |= routes_bit(sibling);
         send_request(routes, sibling, about, 0, it->exchange);
         return true;
     }
@@ -291,6 +310,7 @@ static void begin_giving(struct routes *routes, unsigned peer, unsigned about, u
     giving->peer = peer;
     giving->about = about;
     giving->exchange = exchange;
+    giving->known = knows(routes, about);
     giving->cursor = TOPIC_INDEX_CURSOR_START;
     list_append(&routes->givings, &giving->link);
 }
@@ -425,7 +445,8 @@ static bool give_end(struct routes *routes, struct giving *giving)
         return false;
     to = record_write_u8(to, (uint8_t)giving->about);
     to = record_write_u64(to, giving->exchange);
-    record_write_u64(to, routes->sequence);
+    bool own = giving->about == bus_self(routes->bus);
+    record_write_u64(to, own ? routes->sequence : giving->known);
     if (giving->about == bus_self(routes->bus))
         routes->in_step |= bit;
     return true;
