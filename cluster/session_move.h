@@ -17,8 +17,8 @@
  *   in_done <───────────────────────────────── END; out_done
  *
  * A mark carries P's sequence of that moment, its *limit*. What P published before is A's to deliver, B drops
- * it should it come directly, too; what P published later is B's, A drops it. So no identities are compared, but
- * for subscriptions that the client makes at B meanwhile: what matches these alone never was A's.
+ * it should it come directly, too; what P published later is B's, A drops it. So no identities are compared,
+ * but for subscriptions that the client makes at B meanwhile: what matches these alone never was A's.
  *
  * A copies its state and forwards nothing before IMPORTED, and B puts that into the lane in the turn of the
  * import, before it flushes anything to its client. So a B that dies earlier has done nothing, and A takes
@@ -182,8 +182,8 @@ enum session_move_verdict {
 /*
  * What to do with a publication for a session that has `in` or `out` (either may be NULL). `peer`: whose lane
  * brought it, bus_self() for those that clients of this worker published. `inherited`: a subscription that
- * import_state brought matches it; false: only such as the client made here since, of which the previous owner
- * knows nothing. Hot while moves last: allocates for late parts and for what is not inherited only.
+ * import_state brought matches it; false: only such as the client made here since, of which the previous
+ * owner knows nothing. Hot while moves last: allocates for late parts and for what is not inherited only.
  */
 enum session_move_verdict session_move_verdict(struct session_move_in *in, struct session_move_out *out,
     unsigned peer, const struct publication_meta *meta, bool inherited);

@@ -129,8 +129,8 @@ void session_move_cancel(struct session_moves *moves, struct session_move_in **m
 }
 
 /*
- * Its session has ended. Whatever was asked for it must not turn up as that of a later one: until somebody says
- * that there is nothing, this goes where it is sent, and has it ended there.
+ * Its session has ended. Whatever was asked for it must not turn up as that of a later one: until somebody
+ * says that there is nothing, this goes where it is sent, and has it ended there.
  */
 static void become_discard(struct session_move_in *in)
 {
@@ -202,6 +202,7 @@ void in_on_redirect(struct session_move_in *in, unsigned peer, uint64_t before)
         return;
     }
     struct session_moves *moves = in->moves;
+    in->sent_here = peer == bus_self(moves->bus) ? in->previous : BUS_PEERS_MAX;
     in->previous = peer;
     in->before = before != 0 ? before : in->stamp;
     if ((bus_live_peers(moves->bus) & move_bit(peer)) == 0) {
@@ -673,6 +674,7 @@ static struct session_move_in *in_new(struct session_moves *moves, void *session
     in->moves = moves;
     in->session = session;
     in->state = IN_QUEUED;
+    in->sent_here = BUS_PEERS_MAX;
     in->id = bus_stamp(moves->bus);
     list_init(&in->work);
     list_init(&in->held);
@@ -1011,6 +1013,10 @@ static void not_here(struct session_move_in *in)
     }
     if (previous < BUS_PEERS_MAX) {
         in_on_redirect(in, previous, before);
+        return;
+    }
+    if (in->sent_here != BUS_PEERS_MAX && in->sent_here != bus_self(in->moves->bus)) {
+        in_on_redirect(in, in->sent_here, in->before); /* perhaps he has what was before that himself */
         return;
     }
     enum session_move_outcome outcome = SESSION_MOVE_NOTHING;

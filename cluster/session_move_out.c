@@ -14,7 +14,8 @@ static void begin_origins(struct session_move_out *out);
 static void export_to(struct session_move_out *out, unsigned peer, uint64_t id);
 static void refuse(struct session_moves *moves, const struct move_request *request);
 static void give(struct session_move_out *out, unsigned peer, uint64_t id);
-static bool must_wait(struct session_moves *moves, const struct move_request *request);
+static bool claim_is_open(struct session_moves *moves, const struct move_request *request);
+static bool newer_asks(struct session_moves *moves, const struct move_request *request);
 static bool send_where_it_was(struct session_moves *moves, const struct move_request *request);
 static bool keep_early(struct session_moves *moves, const struct move_request *request);
 static void answer_nothing(struct session_moves *moves, unsigned peer, uint64_t id);
@@ -55,11 +56,13 @@ struct session_move_out *session_move_park(
 /* The newest session here goes first; what is older is asked for by whoever has the newest (SEE). */
 void out_on_request(struct session_moves *moves, const struct move_request *request)
 {
+    if (claim_is_open(moves, request) && keep_early(moves, request))
+        return;
     if (send_where_it_was(moves, request))
         return;
     if (take_out(moves, request))
         return;
-    if (must_wait(moves, request) && keep_early(moves, request))
+    if (newer_asks(moves, request) && keep_early(moves, request))
         return;
     uint64_t hash = keyed_hash_of(&moves->hash, request->client_id);
     struct session_move_out *out = out_find_client(moves, request->client_id, hash, NULL);
@@ -172,10 +175,9 @@ bool out_follow(struct session_move_out *out, struct session_move_in *in)
         it->discard = in->discard;
         return true;
     }
-    follow(out, &(struct move_request){.peer = bus_self(out->moves->bus),
-                    .id = in->id,
-                    .stamp = in->stamp,
-                    .discard = in->discard});
+    follow(out,
+        &(struct move_request){
+            .peer = bus_self(out->moves->bus), .id = in->id, .stamp = in->stamp, .discard = in->discard});
     return true;
 }
 
@@ -439,18 +441,19 @@ static void export_to(struct session_move_out *out, unsigned peer, uint64_t id)
     out_wake(out);
 }
 
-/*
- * A claim of ours that is not answered yet may bring the session here first; and a newer session here that
- * asks around itself gets what is here before anybody older does.
- */
-static bool must_wait(struct session_moves *moves, const struct move_request *request)
+/* A claim of ours that is not answered yet may say that somebody else has something newer than is here. */
+static bool claim_is_open(struct session_moves *moves, const struct move_request *request)
 {
-    struct bytes client_id = request->client_id;
     unsigned previous;
     uint64_t stamp;
-    if (moves->claims != NULL &&
-        claims_trace(moves->claims, client_id, request->before, &previous, &stamp) == CLAIM_TRACE_WAITING)
-        return true;
+    return moves->claims != NULL && claims_trace(moves->claims, request->client_id, request->before,
+                                        &previous, &stamp) == CLAIM_TRACE_WAITING;
+}
+
+/* A newer session here that asks around itself gets what is here before anybody older does. */
+static bool newer_asks(struct session_moves *moves, const struct move_request *request)
+{
+    struct bytes client_id = request->client_id;
     struct session_move_in *in = in_find_client(moves, client_id, keyed_hash_of(&moves->hash, client_id));
     return in != NULL && in->state != IN_MERGING && in->state != IN_EXPECTING && in->stamp > request->stamp;
 }
@@ -541,7 +544,7 @@ void out_earlies(struct session_moves *moves)
             .discard = early->discard,
             .client_id = bytes_of(early->client_id, early->client_id_size)};
         list_remove(&early->link);
-        if (must_wait(moves, &request)) {
+        if (claim_is_open(moves, &request) || newer_asks(moves, &request)) {
             list_append(&moves->earlies, &early->link);
             continue;
         }

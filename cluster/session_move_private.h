@@ -109,6 +109,7 @@ struct session_move_in {
     bool end;         /* END came */
     bool orphan;      /* the old owner died after the import: nothing more is forwarded */
     unsigned previous;
+    unsigned sent_here; /* who named this worker; BUS_PEERS_MAX: nobody */
     unsigned redirects;
     uint64_t id;
     uint64_t stamp;

@@ -292,8 +292,8 @@ static bool send_in_window(struct session *session, const struct delivery_reques
 /* A session on its way in or out: what the rules of the move say. True: dealt with. */
 static bool deliver_moving(struct session *session, const struct delivery_request *request)
 {
-    switch (session_move_verdict(session->move_in, session->move_out, request->peer, &request->view->meta,
-        request->inherited)) {
+    switch (session_move_verdict(
+        session->move_in, session->move_out, request->peer, &request->view->meta, request->inherited)) {
     case SESSION_MOVE_DELIVER:
         return false;
     case SESSION_MOVE_DROP:

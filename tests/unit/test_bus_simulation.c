@@ -3,7 +3,7 @@
  * delays, loses and repeats; workers that stop, die at any step (a head of some lanes stored, of others not)
  * and come back; clients that wander. One seed is one run.
  *
- *   test_bus_simulation                 a hundred and fifty runs with the seeds 1, 2, …
+ *   test_bus_simulation                 three hundred runs with the seeds 1, 2, …
  *   test_bus_simulation --runs N [--from S]
  *   test_bus_simulation --seed N        replays one and tells what happens
  */
@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define RUNS 150
+#define RUNS 300
 
 static void add(struct oracle *sum, const struct oracle *one)
 {

@@ -36,7 +36,6 @@ static void open_connection(struct client *client, struct worker *worker)
         client->will = oracle_tell(&world->oracle, &(struct told){.client = client->number,
                                                        .topic = ORACLE_TOPICS,
                                                        .qos = 2,
-                                                       .sends = 1,
                                                        .connection = client->connection->number,
                                                        .sent_us = ORACLE_NEVER,
                                                        .acked_us = ORACLE_NEVER});

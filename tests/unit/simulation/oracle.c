@@ -111,8 +111,19 @@ void oracle_received(struct oracle *oracle, unsigned client, const struct packet
     if (!packet->flag && told->fresh[client] < 255)
         told->fresh[client]++;
     /* QoS 1: once more with DUP is what the protocol allows. */
-    if ((told->qos == 2 && told->received[client] > 1) || (told->sends == 1 && told->fresh[client] > 1))
+    bool will = told->topic >= ORACLE_TOPICS;
+    if ((told->qos == 2 && told->received[client] > (will ? told->sends : 1)) ||
+        (told->sends == 1 && told->fresh[client] > 1))
         double_received(oracle, client, number);
+}
+
+/* At least once: again only if the first that published it died before that was noted. */
+void oracle_will_published(struct oracle *oracle, uint32_t number)
+{
+    struct told *told = &oracle->told[number];
+    oracle->wills++;
+    if (told->sends++ > 0 && oracle->killed == 0)
+        oracle_fail(oracle, "double: will %" PRIu32 " was published twice, though no worker died", number);
 }
 
 static bool is_owed(const struct oracle *oracle, const struct told *told, unsigned client)

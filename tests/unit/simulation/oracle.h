@@ -20,7 +20,7 @@ struct told {
     unsigned client;
     unsigned topic; /* ORACLE_TOPICS: a will */
     unsigned qos;
-    unsigned sends; /* how often the client sent it */
+    unsigned sends; /* how often the client sent it; for a will: workers published it */
     uint64_t connection;
     uint64_t sent_us;          /* first time; for a will: when its connection ended */
     uint64_t acked_us;         /* ORACLE_NEVER: not; for a will: as sent_us if it must be published */
@@ -66,6 +66,8 @@ void oracle_connack(struct oracle *oracle, unsigned client, uint64_t now_us);
 /* A client's application got a publication. */
 struct packet;
 void oracle_received(struct oracle *oracle, unsigned client, const struct packet *packet);
+/* A worker has published a will. */
+void oracle_will_published(struct oracle *oracle, uint32_t number);
 /* At the end, when everything has come to rest. */
 void oracle_check_deliveries(struct oracle *oracle, unsigned clients);
 

@@ -367,7 +367,8 @@ static void resend(struct toy_session *session)
     }
 }
 
-static bool deliver_to(const struct subscription *subscription, unsigned peer, const struct publication_view *view)
+static bool deliver_to(
+    const struct subscription *subscription, unsigned peer, const struct publication_view *view)
 {
     struct toy_session *session = subscription->subscriber;
     bool inherited = (session->inherited & 1u << (subscription - session->subscriptions)) != 0;

@@ -93,7 +93,9 @@ static enum status on_will(void *context, struct publication_view *view)
     if (acceptance_offer(worker->acceptance, view, peers, 0, NULL, 0) == ACCEPTANCE_STALLED)
         return STATUS_AGAIN;
     session_deliver(worker, worker->slot, view);
-    worker->world->oracle.wills++;
+    world_trace(worker->world, "worker %u publishes will %u to %llx", worker->slot,
+        get_u32_le(view->payload.data), (unsigned long long)peers);
+    oracle_will_published(&worker->world->oracle, get_u32_le(view->payload.data));
     return STATUS_OK;
 }
 
@@ -215,6 +217,7 @@ static void will_is_owed(struct connection *connection)
     if (connection->will == 0 || !connection->connacked || connection->will_delay_s > 0)
         return;
     struct told *told = &oracle->told[connection->will_number];
+    world_trace(connection->worker->world, "will %u is due", connection->will_number);
     if (told->sent_us == ORACLE_NEVER)
         told->sent_us = told->acked_us = connection->worker->world->now_us;
 }
