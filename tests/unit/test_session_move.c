@@ -264,7 +264,7 @@ static enum session_move_verdict publish(unsigned owner, const char *text, uint6
     session_moves_heard(it->moves, P, &view.meta);
     enum session_move_verdict verdict = SESSION_MOVE_DELIVER;
     if (session->in != NULL || session->out != NULL)
-        verdict = session_move_verdict(session->in, session->out, P, &view.meta);
+        verdict = session_move_verdict(session->in, session->out, P, &view.meta, true);
     struct publication *publication = publication_new(&view);
     if (verdict == SESSION_MOVE_HOLD)
         session_move_hold(session->in, P, publication, bytes_of_text("n"));
