@@ -16,6 +16,12 @@ static void on_room(void *context, unsigned peer);
 static void on_turn_ending(void *context);
 static void on_tick(void *context);
 
+void session_moves_set_limits(struct session_moves *moves, size_t held_max, size_t state_max)
+{
+    moves->held_max = held_max != 0 ? held_max : 1048576;
+    moves->state_max = state_max != 0 ? state_max : 67108864;
+}
+
 enum status session_moves_new(const struct session_moves_settings *settings, struct session_moves **ret_moves)
 {
     struct session_moves *moves = calloc(1, sizeof *moves);
@@ -31,8 +37,7 @@ enum status session_moves_new(const struct session_moves_settings *settings, str
     moves->claims = settings->claims;
     moves->ops = settings->ops;
     moves->context = settings->context;
-    moves->held_max = settings->held_max != 0 ? settings->held_max : 1048576;
-    moves->state_max = settings->state_max != 0 ? settings->state_max : 67108864;
+    session_moves_set_limits(moves, settings->held_max, settings->state_max);
     moves->oldest_partial = settings->oldest_partial;
     moves->next_us = UINT64_MAX;
     outbox_init(&moves->outbox, moves->bus);

@@ -142,6 +142,8 @@ enum status session_moves_new(
     const struct session_moves_settings *settings, struct session_moves **ret_moves) CHECK_RESULT;
 /* Frees all moves without callbacks. */
 void session_moves_free(struct session_moves **moves);
+/* Other limits from here on, as in the settings. */
+void session_moves_set_limits(struct session_moves *moves, size_t held_max, size_t state_max);
 
 /*
  * Asks `previous` (claim->previous) for the client's session; `session` is the new one here, not yet served.

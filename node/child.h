@@ -117,7 +117,8 @@ int child_main(enum child_role role, unsigned slot);
 void child_ready(struct child *child);
 
 /*
- * The answer to child_handlers.generation. NULL: the role uses nothing of the former generation any more;
+ * The answer to child_handlers.generation. NULL: the role uses nothing of the former generation any more but
+ * what it has shared (config_share);
  * child->config is the new one from here on, its secrets are unmapped. Otherwise why it stays with what it
  * has.
  */

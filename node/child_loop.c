@@ -134,6 +134,7 @@ void child_generation_switched(struct child *child, const char *refused)
         private->current = private->next;
         child_forget_secrets(child);
         child->config = private->current.config;
+        log_set_level(child->config->log.level);
         private->next = (struct child_generation){0};
     } else {
         snprintf(answer.text, sizeof answer.text, "%s", refused);

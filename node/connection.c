@@ -140,6 +140,7 @@ struct connection *connection_new(
     }
     connection->worker = worker;
     connection->listener = listener;
+    connection->config = config_share(worker->config);
     list_init(&connection->lists);
     list_init(&connection->dirty);
     list_init(&connection->held);
@@ -300,6 +301,7 @@ static void connection_free(struct connection *connection)
     worker_listener_left(connection->listener);
     worker->connection_count--;
     worker->counters->connections--;
+    config_free(&connection->config);
     free(connection);
 }
 

@@ -85,6 +85,7 @@ struct connection {
     struct event event;
     struct worker *worker;
     struct worker_listener *listener;     /* borrowed: whose socket accepted it */
+    struct config *config;                /* shared: when it came; what CONNACK has told stays true */
     struct session *session;              /* CONNECTION_ACTIVE; NULL otherwise */
     struct connection_identity *identity; /* owned: from its certificate, until CONNACK; NULL: none */
     struct connecting *connecting;        /* owned: what is known from CONNECT until CONNACK */

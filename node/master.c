@@ -148,6 +148,7 @@ void master_use_generation(struct master *master, struct generation *generation)
     master->running = generation;
     master->children->generation = generation;
     master->listeners.config = config;
+    log_set_level(config->log.level);
 }
 
 static void on_ended(void *context)

@@ -144,6 +144,8 @@ static enum status load_files(
         next->certificates = describe_certificates(next->config, material);
         status = make_secrets(material, &next->secrets_fd);
     }
+    if (status == STATUS_OK && !tls_files_digest(bytes_of(access, access_size), next->access_digest))
+        status = STATUS_NO_MEMORY;
     if (status == STATUS_OK)
         status = sealed_block_make("shoal-access", bytes_of(access, access_size), &next->access_fd);
     tls_material_free(&material);
@@ -199,7 +201,7 @@ static json_t *text_or_null(const char *text)
     return text != NULL ? json_string(text) : json_null();
 }
 
-json_t *generation_changes(const struct generation *generation)
+json_t *generation_changes(const struct generation *generation, const struct generation *running)
 {
     json_t *array = json_array();
     for (size_t i = 0; i < generation->differences.count; i++) {
@@ -210,6 +212,9 @@ json_t *generation_changes(const struct generation *generation)
         json_object_set_new(entry, "becomes", text_or_null(difference->becomes));
         json_array_append_new(array, entry);
     }
+    if (memcmp(generation->access_digest, running->access_digest, TLS_DIGEST_SIZE) != 0)
+        json_array_append_new(array, json_pack("{s:s, s:b, s:s, s:s}", "path", "users and rights", "restart",
+                                         0, "was", "as they were", "becomes", "what the files say now"));
     return array;
 }
 

@@ -21,6 +21,7 @@ struct generation {
     int secrets_fd;        /* owned: tls_material_serialize() */
     int access_fd;         /* owned: access_files_load() */
     struct tls_material_past past;
+    uint8_t access_digest[TLS_DIGEST_SIZE];
     json_t *certificates;                  /* owned: what `shoalctl certs` tells of each listener */
     struct config_differences differences; /* to the one that ran when this one was loaded */
 };
@@ -37,7 +38,7 @@ void generation_free(struct generation **generation);
 
 /* As JSON: what changes, with the values; certificates, whether each is another one than in `running`. New
  * references. */
-json_t *generation_changes(const struct generation *generation);
+json_t *generation_changes(const struct generation *generation, const struct generation *running);
 json_t *generation_certificates(const struct generation *generation, const struct generation *running);
 
 #endif

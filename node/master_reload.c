@@ -70,7 +70,7 @@ static json_t *report(
     json_object_set_new(object, "warnings", texts(errors, true));
     json_object_set_new(object, "generation", json_integer((json_int_t)master->running->number));
     if (next != NULL) {
-        json_object_set_new(object, "changes", generation_changes(next));
+        json_object_set_new(object, "changes", generation_changes(next, master->running));
         json_object_set_new(object, "certificates", generation_certificates(next, master->running));
     }
     return object;

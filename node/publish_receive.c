@@ -31,7 +31,7 @@ static bool resolve_alias(struct connection *connection, struct mqtt_publish *pu
 {
     if (connection->aliases_in == NULL)
         connection->aliases_in =
-            topic_aliases_in_new((uint16_t)connection->worker->config->mqtt.max_topic_alias);
+            topic_aliases_in_new((uint16_t)connection->config->mqtt.max_topic_alias);
     enum status status = connection->aliases_in == NULL ? STATUS_NO_MEMORY
                                                         : topic_aliases_in_resolve(connection->aliases_in,
                                                               publish->topic_alias, &publish->topic);
@@ -209,7 +209,7 @@ void publish_complete(void *context, void *taker, uint64_t ticket, enum acceptan
 
 static bool check_limits(struct connection *connection, const struct mqtt_publish *publish)
 {
-    const struct config_mqtt *limits = &connection->worker->config->mqtt;
+    const struct config_mqtt *limits = &connection->config->mqtt;
     if (publish->qos > limits->max_qos)
         return fail(connection, MQTT_QOS_NOT_SUPPORTED, "QoS above mqtt.max_qos"); /* [MQTT-3.2.2-12] */
     if (publish->retain && !limits->retain_available)

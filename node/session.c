@@ -145,6 +145,14 @@ enum status session_set_user(struct session *session, struct bytes user, struct 
     return STATUS_OK;
 }
 
+void session_set_rights(struct session *session, struct acl_rights **rights)
+{
+    acl_rights_free(&session->rights);
+    session->rights = *rights;
+    *rights = NULL;
+    session_rights_changed(session);
+}
+
 void session_set_mount(struct session *session, struct session_mount **mount)
 {
     free(session->mount);

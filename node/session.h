@@ -119,6 +119,11 @@ struct session *session_find(struct worker *worker, struct bytes client_id);
 void session_for_each(
     struct worker *worker, void (*visit)(void *context, struct session *session), void *context);
 
+/* For walks in portions: visits the sessions of some buckets from `bucket` on; returns where to go on, 0: all
+   were visited. A session may be visited twice; `visit` may end it. */
+uint32_t session_for_some(struct worker *worker, uint32_t bucket, uint32_t count,
+    void (*visit)(void *context, struct session *session), void *context);
+
 /* In and out of the table of this worker's sessions. */
 void session_register(struct session *session);
 void session_unregister(struct session *session);
@@ -136,6 +141,9 @@ void session_discard(struct session **session);
 /* Whose it is from now on, and with which rights (takes them). STATUS_NO_MEMORY: nothing has changed. */
 enum status session_set_user(
     struct session *session, struct bytes user, struct acl_rights **rights) CHECK_RESULT;
+
+/* Other rights for who it is already (takes them; NULL: everything). */
+void session_set_rights(struct session *session, struct acl_rights **rights);
 
 /* Takes the mountpoint of its client's listener (NULL: none). What a session has subscribed to and waits for
    belongs to its mountpoint: one with another is made anew (session_connect.c, session_transfer.c). */

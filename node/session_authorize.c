@@ -23,7 +23,7 @@ static void refuse_identity(struct connecting *connecting, enum mqtt_reason reas
 /* False: refused. */
 static bool find_rights(struct connecting *connecting)
 {
-    const struct acl *acl = connecting->connection->worker->access.acl;
+    struct acl *acl = connecting->connection->worker->access.acl;
     if (acl == NULL)
         return true;
     connecting->rights = acl_rights_new(acl, connecting->user, connecting->client_id);

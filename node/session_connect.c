@@ -152,7 +152,7 @@ static uint16_t keep_alive_s(const struct worker *worker, const struct mqtt_conn
 static void fill_connack(const struct connection *connection, const struct connecting *connecting,
     struct mqtt_properties *properties)
 {
-    const struct config_mqtt *limits = &connection->worker->config->mqtt;
+    const struct config_mqtt *limits = &connection->config->mqtt;
     const struct mqtt_connect *connect = &connecting->connect;
     mqtt_properties_init(properties);
 #define SAY(property, field, value)                                                                          \

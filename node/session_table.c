@@ -94,3 +94,17 @@ void session_for_each(
         }
     }
 }
+
+uint32_t session_for_some(struct worker *worker, uint32_t bucket, uint32_t count,
+    void (*visit)(void *context, struct session *session), void *context)
+{
+    struct session_table *table = &worker->sessions;
+    uint32_t end = table->level + table->split;
+    for (; count > 0 && bucket < end; count--, bucket++) {
+        for (struct session *session = table->buckets[bucket], *next; session != NULL; session = next) {
+            next = session->next_in_bucket;
+            visit(context, session);
+        }
+    }
+    return bucket < end ? bucket : 0;
+}

@@ -402,7 +402,7 @@ static uint64_t oldest_partial(void *context, unsigned peer)
 }
 
 /* The largest state of one session: what is in flight to it, its subscriptions, and a great deal of room. */
-static size_t state_max(const struct config *config)
+size_t worker_state_max(const struct config *config)
 {
     return (size_t)64 * 1024 * 1024 + config->mqtt.max_queued_bytes + 2 * config->mqtt.max_packet_size +
            (size_t)config->mqtt.max_subscriptions * 1024;
@@ -437,7 +437,7 @@ static enum status open_agreement(struct worker *worker)
         .ops = &session_transfer_ops,
         .context = worker,
         .held_max = config->mqtt.max_queued_bytes,
-        .state_max = state_max(config),
+        .state_max = worker_state_max(config),
         .oldest_partial = oldest_partial};
     struct wills_settings wills = {.bus = worker->bus,
         .claims = worker->claims,
@@ -503,6 +503,7 @@ static void worker_done(struct worker *worker)
 {
     connection_free_closed(worker);
     worker_reload_cancel(worker);
+    config_free(&worker->config_held);
     worker_listen_done(worker);
     password_checks_free(&worker->passwords);
     session_for_each(worker, session_abandon, NULL);

@@ -68,6 +68,7 @@ struct route_identifier {
 struct worker {
     struct child *child;
     const struct config *config;
+    struct config *config_held; /* the same, shared, once it is another one than that of the start */
     struct event_base *base;
     struct counters *counters;
     struct keyed_hash hash; /* from the node's key: the same in all workers */
@@ -155,6 +156,9 @@ struct worker {
 void worker_wake(struct worker *worker);
 /* Ends the turn early so that flushes happen, if its budget is used up. */
 void worker_spend(struct worker *worker, uint32_t bytes);
+
+/* The most that another worker may send as one session's state. */
+size_t worker_state_max(const struct config *config);
 
 /* What must lie in the lanes before a client's socket is written: whenever that is before the turn's end. */
 void worker_publish(struct worker *worker);

@@ -27,7 +27,8 @@ struct user {
 };
 
 struct acl {
-    char *text; /* owned copy */
+    size_t references; /* whoever parsed it, and each client's rights */
+    char *text;        /* owned copy */
     struct rules anonymous;
     struct rules patterns;
     struct user *users; /* sorted by name, once parsed */
@@ -35,6 +36,7 @@ struct acl {
 };
 
 struct acl_rights {
+    struct acl *acl;         /* shared */
     const struct rules *own; /* NULL: no lines of its own */
     bool ambiguous;          /* its name or identifier has a wildcard: no pattern speaks for it */
     size_t pattern_count;
@@ -225,8 +227,10 @@ static enum status finish(struct acl *acl)
 enum status acl_parse(struct bytes text, text_problem *problem, void *context, struct acl **ret_acl)
 {
     struct acl *acl = calloc(1, sizeof *acl);
-    if (acl != NULL)
+    if (acl != NULL) {
+        acl->references = 1;
         acl->text = malloc(text.size + 1);
+    }
     enum status status = acl == NULL || acl->text == NULL ? STATUS_NO_MEMORY : STATUS_OK;
     if (status == STATUS_OK) {
         if (text.size > 0)
@@ -253,7 +257,7 @@ void acl_free(struct acl **acl_pointer)
 {
     struct acl *acl = *acl_pointer;
     *acl_pointer = NULL;
-    if (acl == NULL)
+    if (acl == NULL || --acl->references > 0)
         return;
     for (size_t i = 0; i < acl->count; i++)
         free(acl->users[i].rules.entries);
@@ -317,7 +321,7 @@ static size_t fill_in(struct bytes pattern, struct bytes user, struct bytes clie
     return size;
 }
 
-struct acl_rights *acl_rights_new(const struct acl *acl, struct bytes user, struct bytes client_id)
+struct acl_rights *acl_rights_new(struct acl *acl, struct bytes user, struct bytes client_id)
 {
     size_t bytes = 0;
     for (size_t i = 0; i < acl->patterns.count; i++)
@@ -326,6 +330,8 @@ struct acl_rights *acl_rights_new(const struct acl *acl, struct bytes user, stru
         calloc(1, sizeof *rights + acl->patterns.count * sizeof rights->patterns[0] + bytes);
     if (rights == NULL)
         return NULL;
+    rights->acl = acl;
+    acl->references++;
     rights->own = user.data == NULL ? &acl->anonymous : find_user(acl, user);
     rights->ambiguous = has_wildcard(user) || has_wildcard(client_id);
     uint8_t *to = (uint8_t *)(rights->patterns + acl->patterns.count);
@@ -344,6 +350,8 @@ struct acl_rights *acl_rights_new(const struct acl *acl, struct bytes user, stru
 
 void acl_rights_free(struct acl_rights **rights)
 {
+    if (*rights != NULL)
+        acl_free(&(*rights)->acl);
     free(*rights);
     *rights = NULL;
 }

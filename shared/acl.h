@@ -22,15 +22,16 @@ struct acl;
 /* As password_file_parse(). */
 enum status acl_parse(
     struct bytes text, text_problem *problem, void *context, struct acl **ret_acl) CHECK_RESULT;
+/* The memory stays as long as some client's rights need it. */
 void acl_free(struct acl **acl);
 /* Does it name a user? */
 bool acl_has_users(const struct acl *acl);
 
-/* What one client may do. Borrows from the acl, which must outlive it. */
+/* What one client may do. Shares the acl, which may be freed before it. */
 struct acl_rights;
 
 /* `user.data` NULL: a client without a user name. NULL: no memory. */
-struct acl_rights *acl_rights_new(const struct acl *acl, struct bytes user, struct bytes client_id);
+struct acl_rights *acl_rights_new(struct acl *acl, struct bytes user, struct bytes client_id);
 void acl_rights_free(struct acl_rights **rights);
 
 /* May it publish to (ACL_WRITE) or get messages of (ACL_READ) the topic? Hot with rights set; cost by the

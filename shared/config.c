@@ -159,10 +159,22 @@ char *config_to_json(const struct config *config)
     return text;
 }
 
+struct config *config_share(const struct config *config)
+{
+    struct config *shared = (struct config *)(uintptr_t)config; /* the count is all that changes */
+    shared->sharers++;
+    return shared;
+}
+
 void config_free(struct config **config)
 {
     if (*config == NULL)
         return;
+    if ((*config)->sharers > 0) {
+        (*config)->sharers--;
+        *config = NULL;
+        return;
+    }
     config_parse_done(*config);
     config_cluster_done(&(*config)->cluster);
     free((*config)->file);

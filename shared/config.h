@@ -238,7 +238,8 @@ struct config_log {
 };
 
 struct config {
-    char *file; /* owned; the name that errors gave, absolute if it was a file */
+    unsigned sharers; /* references besides the first, see config_share() */
+    char *file;       /* owned; the name that errors gave, absolute if it was a file */
     struct config_node node;
     struct config_listener *listeners; /* owned; in the order of the file */
     size_t listener_count;
@@ -306,6 +307,9 @@ enum status config_load_handed(
  */
 char *config_to_json(const struct config *config);
 
+/* One more reference, for who still needs it when another configuration is in use. */
+struct config *config_share(const struct config *config);
+/* Gives up a reference; the last one frees. */
 void config_free(struct config **config);
 
 bool config_listener_has_tls(const struct config_listener *listener);

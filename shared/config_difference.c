@@ -14,9 +14,14 @@
 
 /* Keys that a reload brings: whoever uses them asks the configuration each time, or is told. A name that ends
  * in '.' stands for all below it. */
-static const char *const reloaded[] = {"listeners.ssl:*."};
-/* … but not these. */
-static const char *const not_reloaded[] = {NULL};
+static const char *const reloaded[] = {"listeners.", "mqtt.", "retained.", "auth.allow_anonymous",
+    "auth.password_file", "auth.acl_file", "log.level"};
+/*
+ * … but not these: sockets are bound with them, peers have agreed on them (a packet that one worker accepts
+ * must pass through all), or they were needed once.
+ */
+static const char *const not_reloaded[] = {"listeners.*.backlog", "listeners.tcp:*.bind",
+    "listeners.unix:*.bind", "listeners.unix:*.mode", "mqtt.max_packet_size", "mqtt.sys_interval"};
 
 static bool fits(const char *path, const char *pattern)
 {
@@ -27,7 +32,7 @@ static bool fits(const char *path, const char *pattern)
 static enum config_effect effect_of(const struct config_row *row)
 {
     for (size_t i = 0; i < sizeof not_reloaded / sizeof *not_reloaded; i++)
-        if (not_reloaded[i] != NULL && fits(row->path, not_reloaded[i]))
+        if (fits(row->path, not_reloaded[i]))
             return CONFIG_EFFECT_RESTART;
     for (size_t i = 0; i < sizeof reloaded / sizeof *reloaded; i++)
         if (fits(row->path, reloaded[i]))

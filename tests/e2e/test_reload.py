@@ -18,6 +18,8 @@ from shoal_test.case import Case, cost, only_shoal, workers
 from shoal_test.environment import BIN, PATIENCE
 from shoal_test.processes import wait_for
 
+from test_auth import AuthCase
+
 
 class ReloadCase(Case):
     def setUp(self):
@@ -258,3 +260,88 @@ class Certificates(ReloadCase):
         subscriber.wait_messages(good)
         self.assertEqual([int(payload) for payload in subscriber.payloads()], [n for n in range(20) if n % 5 != 4])
         self.assertEqual(broker.counter("handshakes_failed"), 0)
+
+
+@only_shoal
+class Configuration(ReloadCase):
+    def files(self, broker, passwords=None, acl=None):
+        for key, text in (("password_file", passwords), ("acl_file", acl)):
+            if text is not None:
+                path = os.path.join(broker.folder, key)
+                with open(path + ".new", "w") as out:
+                    out.write(text)
+                os.rename(path + ".new", path)
+                broker.config.setdefault("auth", {})[key] = path
+        broker.write_config()
+
+    def test_users_and_rights_count_for_clients_that_are_there(self):
+        broker = self.broker(2, start=False)
+        self.files(broker, AuthCase.users("anna", "bert"), "topic read open/#\nuser anna\ntopic readwrite a/#\n"
+                   "user bert\ntopic readwrite b/#\n")
+        broker.start(probe=False)
+        anna = AuthCase.login(broker, "anna", slot=0)
+        bert = AuthCase.login(broker, "bert", slot=1)
+        anna.subscribe("#", qos=1)
+        bert.publish("b/1", b"denied to anna", qos=1)
+        self.files(broker, AuthCase.users("anna", "bert"), "user anna\ntopic readwrite b/#\nuser bert\ntopic write b/#\n")
+        code, text = self.reload(broker)
+        self.assertEqual(code, 0, text)
+        self.assertIn("users and rights", text)
+        bert.publish("b/2", b"allowed", qos=1)
+        anna.wait_messages(1)
+        self.assertEqual(anna.payloads(), [b"allowed"])
+        self.assertEqual(anna.publish("a/1", b"no more", qos=1).reason, 0x87)
+        self.files(broker, AuthCase.users("anna"))
+        self.assertEqual(self.reload(broker)[0], 0)
+        self.assertEqual(bert.expect_closed().reason, 0x98)
+        anna.ping()
+        with self.assertRaises(AssertionError):
+            AuthCase.login(broker, "bert")
+
+    def test_a_mistake_in_a_file_refuses_all_and_names_its_line(self):
+        broker = self.broker(2, start=False)
+        self.files(broker, AuthCase.users("anna"), "user anna\ntopic readwrite a/#\n")
+        broker.start(probe=False)
+        anna = AuthCase.login(broker, "anna")
+        self.files(broker, acl="user anna\ntopic readwrite b/#\nnonsense\n")
+        code, text = self.reload(broker)
+        self.assertEqual(code, 4, text)
+        self.assertRegex(text, "acl_file:3: found \"nonsense\"")
+        self.assertEqual(anna.publish("a/1", b"still allowed", qos=1).reason & 0x80, 0)
+
+    @workers(1, 2)
+    def test_limits_count_at_once_and_what_a_client_was_told_stays_true(self, count):
+        broker = self.node(count)
+        told = broker.client("told")
+        connected = broker.client("other")
+        self.change(broker, {"mqtt": {"max_qos": 0, "max_topic_length": 20, "retain_available": False}})
+        self.assertEqual(self.reload(broker)[0], 0)
+        told.publish("t", b"2", qos=2, retain=True)  # CONNACK allowed it
+        self.assertEqual(connected.subscribe("t", qos=2).reasons, [0])  # not told: the new one counts
+        fresh = broker.client("fresh", connect=False)
+        self.assertEqual(fresh.connect().props.get("maximum_qos"), 0)
+        told.publish("a" * 21, b"", qos=1, wait=False)  # of that, CONNACK says nothing
+        told.expect_closed()
+
+    def test_the_log_level_follows(self):
+        broker = self.node(2)
+        broker.client("seen").disconnect()
+        self.change(broker, {"log": {"level": "notice"}})
+        self.assertEqual(self.reload(broker)[0], 0)
+        mark = broker.log_mark()
+        broker.client("unseen").disconnect()
+        self.assertNotIn("unseen", broker.log()[mark:])
+        self.change(broker, {"log": {"level": "debug"}})
+        self.assertEqual(self.reload(broker)[0], 0)
+        broker.client("again").disconnect()
+        broker.wait_log("debug worker", mark)
+
+    def test_what_takes_a_restart_is_named_and_keeps_its_value(self):
+        broker = self.node(2)
+        self.change(broker, {"node": {"workers": 3}, "mqtt": {"max_packet_size": "2MB"}})
+        code, text = self.reload(broker)
+        self.assertEqual(code, 0, text)
+        for path in ("node.workers", "mqtt.max_packet_size"):
+            self.assertRegex(text, "warning: .*%s: becomes .* by a restart of shoald alone" % path)
+            broker.wait_log("warning master: .*%s" % path)
+        self.assertEqual(len(broker.worker_pids()), 2)

@@ -33,7 +33,7 @@ static struct acl *parse(const char *text)
     return acl;
 }
 
-static struct acl_rights *rights_of(const struct acl *acl, const char *user, const char *client_id)
+static struct acl_rights *rights_of(struct acl *acl, const char *user, const char *client_id)
 {
     struct acl_rights *rights = acl_rights_new(acl, bytes_of_text(user), bytes_of_text(client_id));
     assert_non_null(rights);
@@ -41,7 +41,7 @@ static struct acl_rights *rights_of(const struct acl *acl, const char *user, con
 }
 
 static bool allows(
-    const struct acl *acl, const char *user, const char *client_id, enum acl_access access, const char *topic)
+    struct acl *acl, const char *user, const char *client_id, enum acl_access access, const char *topic)
 {
     struct acl_rights *rights = rights_of(acl, user, client_id);
     bool allowed = acl_allows(rights, access, bytes_of_text(topic));
@@ -49,7 +49,7 @@ static bool allows(
     return allowed;
 }
 
-static enum acl_extent extent(const struct acl *acl, const char *user, const char *filter)
+static enum acl_extent extent(struct acl *acl, const char *user, const char *filter)
 {
     struct acl_rights *rights = rights_of(acl, user, "c");
     enum acl_extent found = acl_readable(rights, bytes_of_text(filter));
@@ -250,9 +250,22 @@ static void relations_agree_with_matching(void **state)
     }
 }
 
+static void rights_outlive_the_file_that_was_replaced(void **state)
+{
+    (void)state;
+    struct acl *acl = parse("user anna\ntopic read a/#\n");
+    struct acl_rights *rights = rights_of(acl, "anna", "c");
+    acl_free(&acl);
+    assert_null(acl);
+    assert_true(acl_allows(rights, ACL_READ, bytes_of_text("a/b")));
+    assert_false(acl_allows(rights, ACL_WRITE, bytes_of_text("a/b")));
+    acl_rights_free(&rights);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rights_outlive_the_file_that_was_replaced),
         cmocka_unit_test(lines_belong_to_the_user_above_them),
         cmocka_unit_test(denials_come_first_wherever_they_stand),
         cmocka_unit_test(patterns_are_filled_in_for_each_client),
