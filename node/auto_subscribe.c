@@ -74,12 +74,12 @@ void auto_subscribe_retained(struct connection *connection, uint64_t due)
 {
     struct session *session = connection->session;
     for (size_t i = 0; i < session->worker->config->auto_subscribe.topics.count; i++) {
-        uint8_t text[MOUNTED_TOPIC_MAX];
+        uint8_t text[MOUNTED_TOPIC_MAX], mounted[MOUNTED_TOPIC_MAX];
         struct bytes filter;
         if ((due >> i & 1) == 0 || filter_of(session, connection, i, text, &filter) != TOPIC_TEMPLATE_FINE)
             continue;
         if (session->mount != NULL)
-            filter = session_mount_filter(session->mount, filter, session->worker->topic_scratch);
+            filter = session_mount_filter(session->mount, filter, mounted);
         struct session_subscription *subscription = session_subscription_named(session, filter);
         if (subscription != NULL)
             retained_delivery_start(session, subscription);

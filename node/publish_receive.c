@@ -4,6 +4,7 @@
  * routed and acknowledged at once.
  */
 #include "node/connection.h"
+#include "node/session_rewrite.h"
 #include "node/topic_alias.h"
 #include "node/worker_context.h"
 
@@ -238,12 +239,20 @@ static bool topic_too_large(const struct worker *worker, struct bytes topic)
     return true;
 }
 
+/* False: nothing valid came out. */
+static bool rewrite(const struct connection *connection, struct mqtt_publish *publish)
+{
+    const struct session *session = connection->session;
+    return session_rewrite_name(connection->worker, session_client_id(session),
+        bytes_of(session->user, session->user_size), &publish->topic);
+}
+
 /* From here on the topic is what it is on the node. False: it is too long. */
 static bool mount(const struct connection *connection, struct mqtt_publish *publish)
 {
     const struct session *session = connection->session;
     if (__builtin_expect(session->mount != NULL, 0))
-        publish->topic = session_mount_topic(session->mount, publish->topic, session->worker->topic_scratch);
+        publish->topic = session_mount_topic(session->mount, publish->topic, session->worker->publish_topic);
     return publish->topic.size > 0;
 }
 
@@ -356,6 +365,9 @@ bool publish_received(struct connection *connection, uint8_t flags, struct bytes
             .packet_id = publish.packet_id, .type = MQTT_PUBREC, .done = true};
         return acknowledge_in_order(connection, &again);
     }
+    if (connection->worker->rewrite != NULL && !rewrite(connection, &publish))
+        return deny_publish(
+            connection, &publish, MQTT_TOPIC_NAME_INVALID, "rewrite.rules make no valid topic of it");
     const struct acl_rights *rights = connection->session->rights;
     if (rights != NULL && !acl_allows(rights, ACL_WRITE, publish.topic)) {
         connection->worker->counters->publish_denied++;

@@ -4,12 +4,15 @@
  * password's hash is made off the event loop (password_check); the connection is not read meanwhile.
  */
 #include "node/session_connect.h"
+#include "node/session_rewrite.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 
 #include "shared/log.h"
 #include "shared/mqtt_properties.h"
 #include "shared/topic_name.h"
+
+#include <stdlib.h>
 
 static void refuse_identity(struct connecting *connecting, enum mqtt_reason reason, const char *text)
 {
@@ -30,6 +33,28 @@ static bool find_rights(struct connecting *connecting)
     if (connecting->rights == NULL)
         connect_refuse(connecting->connection, MQTT_SERVER_BUSY, "out of memory");
     return connecting->rights != NULL;
+}
+
+/* False: refused. */
+static bool rewrite_will(struct connecting *connecting)
+{
+    struct connection *connection = connecting->connection;
+    struct bytes topic = connecting->connect.will_topic;
+    if (connection->worker->rewrite == NULL || !connecting->connect.has_will || topic.data[0] == '$')
+        return true;
+    if (!session_rewrite_name(connection->worker, connecting->client_id, connecting->user, &topic)) {
+        connect_refuse(
+            connection, MQTT_TOPIC_NAME_INVALID, "rewrite.rules make no valid topic of its will's topic");
+        return false;
+    }
+    connecting->will_topic = malloc(topic.size);
+    if (connecting->will_topic == NULL) {
+        connect_refuse(connection, MQTT_SERVER_BUSY, "out of memory");
+        return false;
+    }
+    memcpy(connecting->will_topic, topic.data, topic.size);
+    connecting->connect.will_topic = bytes_of(connecting->will_topic, topic.size);
+    return true;
 }
 
 /* False: refused. */
@@ -85,7 +110,8 @@ static bool find_mount(struct connecting *connecting)
 
 static void admit(struct connecting *connecting)
 {
-    if (!find_mount(connecting) || !find_rights(connecting) || !check_will(connecting))
+    if (!find_mount(connecting) || !find_rights(connecting) || !rewrite_will(connecting) ||
+        !check_will(connecting))
         return;
     connection_enter(connecting->connection, CONNECTION_CLAIMING);
     connect_authorized(connecting);

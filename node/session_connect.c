@@ -190,6 +190,7 @@ static void connecting_free(struct connection *connection)
     connection->connecting = NULL;
     acl_rights_free(&connecting->rights);
     free(connecting->mount);
+    free(connecting->will_topic);
     explicit_bzero(connecting->body, connecting->body_size); /* there may be a password in it */
     struct worker *worker = connection->worker;
     if (connecting->body_size <= SPARE_BODY && worker->spare_count < WORKER_SPARES_MAX)

@@ -24,6 +24,7 @@ struct connecting {
     struct bytes user; /* who it is: into `body` or the identity; `data` NULL: nobody in particular */
     struct password_check *check; /* under way; NULL: no */
     struct acl_rights *rights;    /* owned until its session has them; NULL: it may do everything */
+    uint8_t *will_topic;          /* owned; the rewritten one, which connect.will_topic is then */
     struct session_mount *mount;  /* owned until its session has it; NULL: none */
     char assigned[CONNECT_ASSIGNED_ID_SIZE + 1];
     bool session_present;

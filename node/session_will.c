@@ -20,10 +20,11 @@ enum status session_will_set(struct session *session, const struct mqtt_connect 
         .qos = connect->will_qos,
         .retain = connect->will_retain,
         .client_id = session_client_id(session),
-        .topic = session->mount == NULL ? connect->will_topic
-                                        : session_mount_topic(session->mount, connect->will_topic,
-                                              session->worker->topic_scratch),
+        .topic = connect->will_topic,
         .payload = connect->will_payload};
+    uint8_t mounted[MOUNTED_TOPIC_MAX];
+    if (session->mount != NULL)
+        will.topic = session_mount_topic(session->mount, will.topic, mounted);
     if (connect->version == MQTT_5_0 && properties->raw.size > 0) {
         forward = malloc(properties->raw.size);
         if (forward == NULL)

@@ -4,6 +4,7 @@
  */
 #include "node/connection.h"
 #include "node/session.h"
+#include "node/session_rewrite.h"
 #include "node/worker_context.h"
 
 #include "shared/log.h"
@@ -100,11 +101,12 @@ static bool has_wildcard(struct bytes filter)
 }
 
 /* A filter as it is on the node. False: not on this listener. */
-static bool mount(const struct session *session, struct bytes inner, struct bytes *filter)
+static bool mount(
+    const struct session *session, struct bytes inner, struct bytes *filter, uint8_t to[MOUNTED_TOPIC_MAX])
 {
     if (inner.data[0] == '$') /* $SYS lies under no mountpoint */
         return false;
-    *filter = session_mount_filter(session->mount, *filter, session->worker->topic_scratch);
+    *filter = session_mount_filter(session->mount, *filter, to);
     return filter->size > 0;
 }
 
@@ -130,7 +132,8 @@ uint8_t subscribe_filter(struct session *session, const struct mqtt_subscribe_fi
         return MQTT_NOT_AUTHORIZED;
     }
     struct mqtt_subscribe_filter mounted = *wanted;
-    if (session->mount != NULL && !mount(session, filter, &mounted.filter))
+    uint8_t text[MOUNTED_TOPIC_MAX];
+    if (session->mount != NULL && !mount(session, filter, &mounted.filter, text))
         return filter.data[0] == '$' ? MQTT_NOT_AUTHORIZED : MQTT_TOPIC_FILTER_INVALID;
     struct session_subscription *subscription;
     bool existed = false;
@@ -148,7 +151,10 @@ static uint8_t subscribe_one(struct session *session, const struct mqtt_subscrib
     uint32_t identifier, struct suback_result *result)
 {
     struct session_subscription *retained;
-    uint8_t reason = subscribe_filter(session, wanted, identifier, &retained);
+    struct mqtt_subscribe_filter rewritten = *wanted;
+    if (session->worker->rewrite != NULL && !session_rewrite_filter(session, &rewritten.filter))
+        return MQTT_TOPIC_FILTER_INVALID;
+    uint8_t reason = subscribe_filter(session, &rewritten, identifier, &retained);
     if (retained != NULL)
         result_link(result, retained);
     return reason;
@@ -253,6 +259,17 @@ bool subscribe_received(struct connection *connection, struct bytes body)
     return connection->state == CONNECTION_ACTIVE;
 }
 
+/* What UNSUBACK says of one filter. */
+static uint8_t unsubscribe_one(struct session *session, struct bytes filter)
+{
+    if (session->worker->rewrite != NULL && !session_rewrite_filter(session, &filter))
+        return MQTT_TOPIC_FILTER_INVALID;
+    uint8_t text[MOUNTED_TOPIC_MAX];
+    if (session->mount != NULL)
+        filter = session_mount_filter(session->mount, filter, text);
+    return session_unsubscribe(session, filter) ? MQTT_SUCCESS : MQTT_NO_SUBSCRIPTION_EXISTED;
+}
+
 bool unsubscribe_received(struct connection *connection, struct bytes body)
 {
     if (!drain_first(connection))
@@ -271,13 +288,8 @@ bool unsubscribe_received(struct connection *connection, struct bytes body)
         return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
     struct bytes filters = unsubscribe.filters, filter;
     uint32_t count = 0;
-    while (mqtt_unsubscribe_next(&filters, &filter)) {
-        const struct session_mount *mountpoint = connection->session->mount;
-        if (mountpoint != NULL)
-            filter = session_mount_filter(mountpoint, filter, connection->worker->topic_scratch);
-        reasons[count++] =
-            session_unsubscribe(connection->session, filter) ? MQTT_SUCCESS : MQTT_NO_SUBSCRIPTION_EXISTED;
-    }
+    while (mqtt_unsubscribe_next(&filters, &filter))
+        reasons[count++] = unsubscribe_one(connection->session, filter);
     uint8_t *to = connection_reserve(connection, room);
     if (to == NULL) {
         free(reasons);

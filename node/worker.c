@@ -8,6 +8,7 @@
 #include "node/worker.h"
 #include "node/connection.h"
 #include "node/password_check.h"
+#include "node/session_rewrite.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 #include "node/worker_reload.h"
@@ -478,11 +479,13 @@ static enum status open_memory(struct worker *worker)
     worker->retained = retained_new(&worker->hash);
     worker->scratch = malloc(WORKER_SCRATCH_SIZE);
     worker->encode_scratch = malloc(12 * ENCODED_MAX);
-    worker->topic_scratch = malloc(MOUNTED_TOPIC_MAX);
-    if (worker->topic_scratch == NULL || worker->index == NULL || worker->retained == NULL ||
+    worker->publish_topic = malloc(MOUNTED_TOPIC_MAX);
+    if (worker->publish_topic == NULL || worker->index == NULL || worker->retained == NULL ||
         worker->scratch == NULL || worker->encode_scratch == NULL)
         return STATUS_NO_MEMORY;
-    enum status status = transport_scratch_new(&worker->transport_scratch);
+    enum status status = session_rewrite_open(worker->config, &worker->rewrite);
+    if (status == STATUS_OK)
+        status = transport_scratch_new(&worker->transport_scratch);
     return status == STATUS_OK ? session_table_init(&worker->sessions) : status;
 }
 
@@ -533,7 +536,8 @@ static void worker_done(struct worker *worker)
     free(worker->route_targets);
     free(worker->route_identifiers);
     free(worker->encode_scratch);
-    free(worker->topic_scratch);
+    free(worker->publish_topic);
+    topic_rewrite_free(&worker->rewrite);
     free(worker->scratch);
     if (worker->tick_event != NULL)
         event_free(worker->tick_event);

@@ -94,9 +94,9 @@ struct worker {
     uint32_t route_target_capacity;
     struct route_identifier *route_identifiers;
     uint32_t route_identifier_count, route_identifier_capacity;
-    uint8_t
-        *topic_scratch; /* MOUNTED_TOPIC_MAX: a client's topic or filter with its mountpoint, for one call */
-    uint8_t *encode_scratch; /* struct encoded_publish's bytes */
+    uint8_t *publish_topic;        /* MOUNTED_TOPIC_MAX: of the PUBLISH at work, with its mountpoint */
+    struct topic_rewrite *rewrite; /* rewrite.rules; NULL: none */
+    uint8_t *encode_scratch;       /* struct encoded_publish's bytes */
     uint32_t encode_used;
 
     /* Sessions and connections */

@@ -4,6 +4,7 @@
  */
 #include "node/worker_reload.h"
 
+#include "node/session_rewrite.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 
@@ -25,6 +26,7 @@ struct worker_reload {
     struct access_files access;              /* owned: the next ones, after the switch the former ones */
     bool switched;                           /* what is left: the sessions' rights */
     uint32_t bucket;                         /* of the sessions, to go on with */
+    struct topic_rewrite *rewrite;           /* owned: the same; NULL: no rules */
 };
 
 void worker_reload_cancel(struct worker *worker)
@@ -37,6 +39,7 @@ void worker_reload_cancel(struct worker *worker)
     access_files_close(&reload->access);
     if (reload->event != NULL)
         event_free(reload->event);
+    topic_rewrite_free(&reload->rewrite);
     free(reload);
     worker->reload = NULL;
 }
@@ -93,6 +96,9 @@ static void switch_over(struct worker_reload *reload)
     worker->config = worker->config_held = config_share(config);
     worker->access = reload->access;
     reload->access = former;
+    struct topic_rewrite *former_rewrite = worker->rewrite;
+    worker->rewrite = reload->rewrite;
+    reload->rewrite = former_rewrite;
     session_moves_set_limits(worker->moves, config->mqtt.max_queued_bytes, worker_state_max(config));
     reload->switched = true;
 }
@@ -157,7 +163,8 @@ void worker_reload_begin(void *context, const struct child_generation *next)
     worker->reload = reload;
     if (reload != NULL)
         reload->event = event_new(worker->base, -1, 0, on_step, reload);
-    if (reload == NULL || reload->event == NULL) {
+    if (reload == NULL || reload->event == NULL ||
+        session_rewrite_open(next->config, &reload->rewrite) != STATUS_OK) {
         refuse(worker, "out of memory");
         return;
     }

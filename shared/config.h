@@ -179,6 +179,19 @@ struct config_auto_subscribe {
     struct config_list topics; /* struct config_subscription */
 };
 
+#define CONFIG_REWRITE_MAX 256
+
+struct config_rewrite_rule { /* as struct topic_rewrite_rule has it */
+    uint32_t actions;        /* enum topic_rewrite_action bits */
+    char *source_topic;      /* owned, as the others */
+    char *re;
+    char *dest_topic;
+};
+
+struct config_rewrite {
+    struct config_list rules; /* struct config_rewrite_rule */
+};
+
 enum config_retained_full { CONFIG_RETAINED_DELIVER, CONFIG_RETAINED_REFUSE };
 
 struct config_retained {
@@ -246,6 +259,7 @@ struct config {
     struct config_mqtt mqtt;
     struct config_retained retained;
     struct config_auto_subscribe auto_subscribe;
+    struct config_rewrite rewrite;
     struct config_bus bus;
     struct config_session session;
     struct config_auth auth;

@@ -91,6 +91,7 @@ const struct config_section config_sections[] = {
     {"mqtt", "What the protocol allows, and what one client may cost."},
     {"retained", "Retained messages: how many, how large, how long."},
     {"auto_subscribe", "What clients are subscribed to when they connect."},
+    {"rewrite", "Topics that become others."},
     {"bus", "The bus between the processes of the node."},
     {"session", "Who owns a client identifier."},
     {"auth", "Who may connect and do what."},
@@ -287,6 +288,11 @@ const struct config_row config_table[] = {
     {"auto_subscribe.topics", CONFIG_TYPE_SUBSCRIPTIONS, FIELD(auto_subscribe.topics), NULL, 0, 0, NULL,
      "Subscriptions that every client gets with CONNACK, as if it had asked for them. %c is its identifier, %u its user "
      "name, %h its address; a filter whose value a client has not, or has with +, # or / in it, is left out for it."},
+
+    {"rewrite.rules", CONFIG_TYPE_REWRITE_RULES, FIELD(rewrite.rules), NULL, 0, 0, NULL,
+     "The last rule whose source_topic matches the topic (or the filter) of a client decides: if its re, a regular "
+     "expression (PCRE2), fits, the topic becomes dest_topic, with $1 to $9 for its groups, %c for the client identifier "
+     "and %u for the user name."},
 
     /* Bus, sessions, access, log. */
     {"bus.window", CONFIG_TYPE_SIZE, FIELD(bus.window), "\"1MiB\"", 128 * KIB, 256 * MIB, NULL,

@@ -31,6 +31,7 @@ enum config_type {             /* the field behind it */
     CONFIG_TYPE_ORIGINS,       /* struct config_origins */
     CONFIG_TYPE_MOUNTPOINT,    /* char *: a prefix of topics, with placeholders */
     CONFIG_TYPE_SUBSCRIPTIONS, /* struct config_list of struct config_subscription */
+    CONFIG_TYPE_REWRITE_RULES, /* struct config_list of struct config_rewrite_rule */
     CONFIG_TYPES,
 };
 

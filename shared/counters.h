@@ -59,6 +59,8 @@
     X(publish_denied, C, "publications that acl_file does not allow")                                        \
     X(subscribe_denied, C, "topic filters that acl_file does not allow to subscribe to")                     \
     X(auto_subscribe_refused, C, "filters of auto_subscribe.topics that a client could not be given")        \
+    X(topics_rewritten, C, "topics and filters that became others by rewrite.rules")                         \
+    X(rewrites_failed, C, "topics and filters refused since rewrite.rules made nothing valid of them")       \
     X(dropped_denied, C, "deliveries dropped: acl_file does not allow the client to read the topic")         \
     X(dropped_qos0_output, C, "QoS 0 deliveries dropped: the client's output buffer was full")               \
     X(dropped_queue_full, C, "deliveries dropped: the session's queue was full")                             \

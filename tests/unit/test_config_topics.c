@@ -1,6 +1,7 @@
 /* Configuration values about topics: what is taken, what is refused and with which words, and that they come
  * through the hand-over unchanged. */
 #include "shared/config.h"
+#include "shared/topic_rewrite.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -108,11 +109,49 @@ static void subscriptions_are_objects_with_a_filter(void **state)
     }
 }
 
+#define RULE(action, source, re, dest)                                                                       \
+    "[{\"action\": \"" action "\", \"source_topic\": \"" source "\", \"re\": \"" re                          \
+    "\", \"dest_topic\": \"" dest "\"}]"
+
+static void rules_are_checked_as_a_whole(void **state)
+{
+    (void)state;
+    struct config *config = load_fine(WITH(
+        "\"rewrite\": {\"rules\": [{\"action\": \"all\", \"source_topic\": \"x/#\", \"re\": \"^x/(.+)$\", "
+        "\"dest_topic\": \"z/%c/$1\"}, {\"action\": \"publish\", \"source_topic\": \"a\", \"re\": \"a\", "
+        "\"dest_topic\": \"b\"}]}"));
+    config = hand_over(config);
+    const struct config_rewrite_rule *items = config->rewrite.rules.items;
+    assert_int_equal(config->rewrite.rules.count, 2);
+    assert_int_equal(items[0].actions, TOPIC_REWRITE_PUBLISH | TOPIC_REWRITE_SUBSCRIBE);
+    assert_int_equal(items[1].actions, TOPIC_REWRITE_PUBLISH);
+    assert_string_equal(items[0].source_topic, "x/#");
+    assert_string_equal(items[0].re, "^x/(.+)$");
+    assert_string_equal(items[0].dest_topic, "z/%c/$1");
+    config_free(&config);
+    static const char *const wrong[][2] = {
+        {RULE("pub", "a", "a", "b"), "rewrite.rules[0].action: found \"pub\""},
+        {RULE("all", "a/#/b", "a", "b"), "rules[0].source_topic"},
+        {RULE("all", "$share/g/a", "a", "b"), "rules[0].source_topic"},
+        {RULE("all", "a", "(a", "b"), "missing closing parenthesis"},
+        {RULE("all", "a", "a", "$1"), "rules[0].re: found \"a\", it has 0 groups"},
+        {RULE("all", "a", "a", "%h"), "rules[0].dest_topic"},
+        {RULE("all", "a", "a", ""), "rules[0].dest_topic"},
+        {"[{\"action\": \"all\", \"re\": \"a\"}]", "without the key \"source_topic\""},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char text[512];
+        snprintf(text, sizeof text, WITH("\"rewrite\": {\"rules\": %s}"), wrong[i][0]);
+        assert_refused(text, wrong[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mountpoints_are_whole_levels),
         cmocka_unit_test(subscriptions_are_objects_with_a_filter),
+        cmocka_unit_test(rules_are_checked_as_a_whole),
     };
     return cmocka_run_group_tests_name("config_topics", tests, NULL, NULL);
 }
