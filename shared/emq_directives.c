@@ -48,6 +48,8 @@ static json_t *convert_window(const struct config_context *context, const struct
 static json_t *convert_queue_length(
     const struct config_context *context, const struct emq_directive *directive)
 {
+    if (strcmp(directive->value, "infinity") == 0) /* as early versions wrote it */
+        return json_integer(100000000);
     return unlimited(convert_number(context, directive), 100000000);
 }
 
@@ -128,6 +130,25 @@ static json_t *convert_log_level(const struct config_context *context, const str
     return json_string(directive->value);
 }
 
+/* "BURST,RATE" in KB and KB per second. Shoal's bucket holds a second's worth: only the rate is taken over.
+ */
+static json_t *convert_rate_limit(const struct config_context *context, const struct emq_directive *directive)
+{
+    unsigned long burst, rate;
+    int used = 0;
+    char text[CONFIG_UNITS_TEXT_MAX];
+    if (sscanf(directive->value, "%9lu , %9lu%n", &burst, &rate, &used) != 2 ||
+        directive->value[used] != '\0')
+        return NULL;
+    if (burst != rate)
+        config_warn_line(context, directive->line,
+            "%s: the rate was taken over, %lu KB per second; what may come at once is a second's worth, not "
+            "%lu KB",
+            directive->key, rate, burst);
+    config_size_format((uint64_t)rate * 1024, text);
+    return json_string(text);
+}
+
 /* EMQ writes an IPv6 address without brackets: ::1:8883. */
 static json_t *convert_bind(const struct config_context *context, const struct emq_directive *directive)
 {
@@ -201,7 +222,7 @@ static json_t *convert_ciphers(const struct config_context *context, const struc
         {"listener." type ".*.reuseaddr", NULL, NULL, NONE "it is always set", "true"},                      \
         {"listener." type ".*.zone", NULL, NULL, NONE "a configuration has no zones", NULL},                 \
         {"listener." type ".*.mountpoint", NULL, NULL, YET "topics get no prefix", NULL},                    \
-        {"listener." type ".*.rate_limit", NULL, NULL, YET "no client's rate is limited", NULL},             \
+        {"listener." type ".*.rate_limit", "listeners.*.bytes_rate", convert_rate_limit, NULL, NULL},        \
         {"listener." type ".*.proxy_protocol", "listeners.tcp:*.proxy_protocol", convert_flag, NULL, NULL},  \
         {"listener." type ".*.proxy_protocol_timeout", NULL, NULL,                                           \
             NONE "the PROXY header has as long as CONNECT (connect_timeout) or the TLS handshake", NULL},    \
@@ -256,9 +277,10 @@ static const struct emq_mapping mappings[] = {
     {"log.**", NULL, NULL, LOGS, NULL},
 
     {"mqtt.allow_anonymous", "auth.allow_anonymous", convert_flag, NULL, NULL},
-    {"mqtt.acl_nomatch", NULL, NULL, YET "clients may use every topic", "allow"},
-    {"mqtt.acl_file", NULL, NULL, YET "clients may use every topic; the rules of this file do not hold", NULL},
-    {"mqtt.cache_acl", NULL, NULL, YET "there are no access rules to cache", NULL},
+    {"mqtt.acl_nomatch", NULL, NULL, NONE "with auth.acl_file, what no line of it allows is denied", "allow"},
+    {"mqtt.acl_file", NULL, NULL, NONE "its rules do not hold, clients may use every topic; auth.acl_file takes rules "
+     "in Mosquitto's format", NULL},
+    {"mqtt.cache_acl", NULL, NULL, NONE "there is nothing to be cached, the rules are in memory", "true"},
     {"mqtt.max_clientid_len", "mqtt.max_clientid_length", convert_number, NULL, NULL},
     {"mqtt.max_packet_size", "mqtt.max_packet_size", convert_size, NULL, NULL},
     {"mqtt.keepalive_backoff", "mqtt.keepalive_multiplier", convert_backoff, NULL, NULL},
@@ -268,12 +290,13 @@ static const struct emq_mapping mappings[] = {
     {"mqtt.conn.force_gc_count", NULL, NULL, ERLANG, NULL},
     {"mqtt.client.idle_timeout", "listeners.*.connect_timeout", convert_duration, NULL, NULL},
     {"mqtt.client_idle_timeout", "listeners.*.connect_timeout", convert_duration, NULL, NULL},
-    {"mqtt.client.max_publish_rate", NULL, NULL, YET "no client's rate is limited", "0"},
+    {"mqtt.client.max_publish_rate", "listeners.*.messages_rate", convert_number, NULL, NULL},
     {"mqtt.client.enable_stats", NULL, NULL, NONE "counters are kept for the node, not for single clients", "off"},
     {"mqtt.session.max_subscriptions", "mqtt.max_subscriptions", convert_number, NULL, NULL},
     {"mqtt.session.max_inflight", "mqtt.max_inflight", convert_window, NULL, NULL},
     {"mqtt.session.max_awaiting_rel", "mqtt.max_awaiting_rel", convert_window, NULL, NULL},
     {"mqtt.session.expiry_interval", "mqtt.session_expiry_v3", convert_duration, NULL, NULL},
+    {"mqtt.session.expired_after", "mqtt.session_expiry_v3", convert_duration, NULL, NULL},
     {"mqtt.session.upgrade_qos", NULL, NULL, NONE "a delivery has the lower QoS, as MQTT says", "off"},
     {"mqtt.session.retry_interval", NULL, NULL, NONE "messages are sent again when a client reconnects, never on "
      "a connection that lives", NULL},
@@ -286,14 +309,16 @@ static const struct emq_mapping mappings[] = {
     {"mqtt.queue.max_length", "mqtt.max_queued_messages", convert_queue_length, NULL, NULL},
     {"mqtt.mqueue.type", NULL, NULL, NONE "a session's queue has no priorities", "simple"},
     {"mqtt.queue.type", NULL, NULL, NONE "a session's queue has no priorities", "simple"},
+    {"mqtt.mqueue.store_qos0", "mqtt.queue_qos0", convert_flag, NULL, NULL},
+    {"mqtt.queue.qos0", "mqtt.queue_qos0", convert_flag, NULL, NULL},
     {"mqtt.mqueue.**", NULL, NULL, NONE "a session's queue is bounded by max_queued_messages and max_queued_bytes", NULL},
     {"mqtt.queue.**", NULL, NULL, NONE "a session's queue is bounded by max_queued_messages and max_queued_bytes", NULL},
-    {"mqtt.broker.sys_interval", NULL, NULL, YET "the interval of $SYS messages is fixed", NULL},
+    {"mqtt.broker.sys_interval", "mqtt.sys_interval", convert_duration, NULL, NULL},
     {"mqtt.broker.**", NULL, NULL, NONE "a setting inside EMQ", NULL},
     {"mqtt.pubsub.**", NULL, NULL, NONE "a setting inside EMQ", NULL},
     {"mqtt.bridge.**", NULL, NULL, YET "there are no bridges", NULL},
-    {"mqtt.plugins.**", NULL, NULL, NONE "Shoal has no plugins; what they did (passwords, access rules) is not there",
-     NULL},
+    {"mqtt.plugins.**", NULL, NULL, NONE "Shoal has no plugins; for users see auth.password_file, for access rules "
+     "auth.acl_file", NULL},
 
     SOCKET("tcp"),
     TLS("ssl"),

@@ -325,12 +325,16 @@ static void imply_defaults(struct import *import)
         {"mqtt.session.max_awaiting_rel", "0", NULL},
         {"mqtt.session.max_subscriptions", "0", NULL},
         {"mqtt.mqueue.max_length", "0", "mqtt.queue.max_length"},
+        {"mqtt.mqueue.store_qos0", "true", "mqtt.queue.qos0"},
+        {"mqtt.broker.sys_interval", "60", NULL},
         {"mqtt.client.idle_timeout", "30s", "mqtt.client_idle_timeout"},
     };
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++)
         if (emq_file_find(&import->file, defaults[i][0]) == NULL &&
             (defaults[i][2] == NULL || emq_file_find(&import->file, defaults[i][2]) == NULL))
             emq_file_imply(&import->file, defaults[i][0], defaults[i][1]);
+    /* No directive says so: a full queue loses its oldest message. */
+    json_object_set_new(json_object_get(import->root, "mqtt"), "queue_full", json_string("drop_oldest"));
     if (emq_file_find(&import->file, "mqtt.allow_anonymous") == NULL) {
         emq_file_imply(&import->file, "mqtt.allow_anonymous", "true");
         config_warn_line(&import->context, 0,

@@ -130,7 +130,11 @@ static void directives_become_keys(void **state)
                                    "listener.tcp.b.nodelay = false\n"
                                    "listener.tcp.b.sndbuf = 8KB\n"
                                    "listener.tcp.b.recbuf = 4096\n"
-                                   "listener.tcp.b.send_timeout = 15s\n",
+                                   "listener.tcp.b.send_timeout = 15s\n"
+                                   "listener.tcp.b.rate_limit = 100,10\n"
+                                   "mqtt.client.max_publish_rate = 7\n"
+                                   "mqtt.mqueue.store_qos0 = false\n"
+                                   "mqtt.broker.sys_interval = 2m\n",
         &warnings);
     assert_string_equal(config->node.name, "emq-10.0.0.1");
     assert_warned(&warnings, "emq.conf:1: node.name: \"emq@10.0.0.1\" became");
@@ -153,8 +157,14 @@ static void directives_become_keys(void **state)
     assert_int_equal(listener->sndbuf, 8192);
     assert_int_equal(listener->recbuf, 4096);
     assert_false(listener->nodelay);
+    assert_int_equal(listener->bytes_rate, 10240);
+    assert_int_equal(listener->messages_rate, 7);
+    assert_false(config->mqtt.queue_qos0);
+    assert_int_equal(config->mqtt.sys_interval_s, 120);
     assert_warned(&warnings, "emq.conf:19: listener.tcp.b.send_timeout: became tcp_user_timeout");
-    assert_int_equal(warnings.count, 2);
+    assert_warned(
+        &warnings, "emq.conf:20: listener.tcp.b.rate_limit: the rate was taken over, 10 KB per second");
+    assert_int_equal(warnings.count, 3);
     config_free(&config);
     config_errors_done(&warnings);
 }
@@ -207,6 +217,9 @@ static void defaults_that_differ_are_written_out(void **state)
     assert_int_equal(config->mqtt.max_inflight, 100);
     assert_int_equal(config->mqtt.max_awaiting_rel, 65535);
     assert_int_equal(config->mqtt.max_subscriptions, 0);
+    assert_true(config->mqtt.queue_qos0);
+    assert_int_equal(config->mqtt.queue_full, CONFIG_QUEUE_DROP_OLDEST);
+    assert_int_equal(config->mqtt.sys_interval_s, 60);
     assert_int_equal(config->listeners[0].max_connections, 1024);
     assert_int_equal(config->listeners[0].connect_timeout_ms, 30000);
     assert_false(config->listeners[0].tls.honor_cipher_order);
@@ -220,7 +233,7 @@ static void what_has_no_counterpart_is_warned_of(void **state)
     struct config_errors warnings = {0};
     struct config *config = import("listener.tcp.a = 1883\n"
                                    "listener.tcp.a.proxy_protocol_timeout = 3s\n"
-                                   "listener.tcp.a.rate_limit = 100,10\n"
+                                   "listener.tcp.a.rate_limit = 100\n"
                                    "listener.tcp.a.acceptors = 16\n"
                                    "listener.api.a = 8083\n"
                                    "listener.wss.a.keyfile = x\n"
@@ -237,14 +250,14 @@ static void what_has_no_counterpart_is_warned_of(void **state)
                                    "mqtt.allow_anonymous = false\n",
         &warnings);
     assert_warned(&warnings, "emq.conf:2: listener.tcp.a.proxy_protocol_timeout: no counterpart: ");
-    assert_warned(&warnings, "emq.conf:3: listener.tcp.a.rate_limit: no counterpart yet: ");
+    assert_warned(&warnings, "emq.conf:3: listener.tcp.a.rate_limit: found \"100\", left out");
     assert_warned(&warnings, "emq.conf:4: listener.tcp.a.acceptors: no counterpart: ");
     assert_warned(&warnings, "emq.conf:5: listener.api.a: no counterpart yet: ");
     assert_warned(&warnings, "emq.conf:6: listener.wss.a.keyfile: left out, the file opens no such listener");
     assert_warned(&warnings, "emq.conf:7: cluster.discovery: no counterpart yet: ");
     assert_warned(&warnings, "emq.conf:8: cluster.static.seeds: no counterpart yet: ");
     assert_warned(&warnings, "emq.conf:9: node.cookie: no counterpart: ");
-    assert_warned(&warnings, "emq.conf:10: mqtt.acl_file: no counterpart yet: ");
+    assert_warned(&warnings, "emq.conf:10: mqtt.acl_file: no counterpart: its rules do not hold");
     assert_warned(&warnings, "emq.conf:11: some.thing: no such directive is known");
     assert_warned(
         &warnings, "emq.conf:12: listener.tcp.z.backlog: left out, the file opens no such listener");
