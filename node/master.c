@@ -37,8 +37,9 @@ int master_check(const struct config_source *source)
     if (status != STATUS_OK)
         return MASTER_EXIT_CONFIG;
     const struct config *config = generation->config;
-    printf("%s: good: node %s, %u workers, %zu listeners\n", source->file, config->node.name,
-        (unsigned)config->node.workers, config->listener_count);
+    printf("%s: good: node %s, %u worker%s, %zu listener%s\n", source->file, config->node.name,
+        (unsigned)config->node.workers, config->node.workers == 1 ? "" : "s", config->listener_count,
+        config->listener_count == 1 ? "" : "s");
     generation_free(&generation);
     return MASTER_EXIT_OK;
 }

@@ -7,6 +7,7 @@
 #include "node/access_files.h"
 #include "node/descriptor.h"
 #include "node/sealed_block.h"
+#include "shared/config_path.h"
 #include "shared/tls_pem.h"
 #include "shared/tls_summary.h"
 
@@ -153,6 +154,51 @@ static enum status load_files(
     return status;
 }
 
+/* What cannot be read at all was complained of when the configuration was parsed. */
+static char *if_readable(char *path)
+{
+    return path != NULL && config_path_unreadable(path) == NULL ? path : NULL;
+}
+
+static void leave_out_unreadable(struct config *config)
+{
+    for (size_t i = 0; i < config->listener_count; i++) {
+        struct config_tls *tls = &config->listeners[i].tls;
+        bool no_password = tls->password_file != NULL && if_readable(tls->password_file) == NULL;
+        tls->keyfile = no_password ? NULL : if_readable(tls->keyfile);
+        tls->certfile = if_readable(tls->certfile);
+        tls->cacertfile = if_readable(tls->cacertfile);
+    }
+    config->bus.keyfile = if_readable(config->bus.keyfile);
+    config->bus.certfile = if_readable(config->bus.certfile);
+    config->bus.cacertfile = if_readable(config->bus.cacertfile);
+    config->auth.password_file = if_readable(config->auth.password_file);
+    config->auth.acl_file = if_readable(config->auth.acl_file);
+}
+
+/* The files of a configuration that is refused for other mistakes: all errors at once. */
+static void check_files(void *context, const struct config *config, struct config_errors *errors)
+{
+    const struct generation *running = context;
+    struct tls_material *material = NULL;
+    uint8_t *access = NULL;
+    size_t access_size = 0;
+    struct config rest = *config;
+    rest.listeners = calloc(config->listener_count + 1, sizeof *rest.listeners);
+    if (rest.listeners == NULL)
+        return;
+    if (config->listener_count > 0)
+        memcpy(rest.listeners, config->listeners, config->listener_count * sizeof *rest.listeners);
+    leave_out_unreadable(&rest);
+    enum status status = tls_material_load(&rest, running != NULL ? &running->past : NULL, &material, errors);
+    enum status other = access_files_load(&rest, &access, &access_size, errors);
+    (void)status;
+    (void)other;
+    tls_material_free(&material);
+    access_files_wipe(&access, access_size);
+    free(rest.listeners);
+}
+
 enum status generation_load(const struct config_source *source, const struct generation *running,
     struct config_errors *errors, struct generation **ret_generation)
 {
@@ -163,6 +209,8 @@ enum status generation_load(const struct config_source *source, const struct gen
         .config_fd = -1,
         .secrets_fd = -1,
         .access_fd = -1};
+    errors->further = check_files;
+    errors->context = (void *)running;
     enum status status = config_load_source(source, &next->config, errors);
     if (status == STATUS_OK && running != NULL)
         status = follow(next, running, errors);

@@ -209,6 +209,8 @@ static void complain_of_key(struct reading *reading, const struct password *pass
 static EVP_PKEY *read_key(struct reading *reading)
 {
     const char *path = reading->listener->tls.keyfile;
+    if (path == NULL)
+        return NULL;
     struct password password = {.size = 0};
     mode_t mode = 0;
     EVP_PKEY *key = NULL;
@@ -351,9 +353,10 @@ static void check_match(struct reading *reading, const STACK_OF(X509) * chain, c
 
 static void read_key_and_chain(struct reading *reading, struct tls_files *files)
 {
+    const char *certfile = reading->listener->tls.certfile;
     EVP_PKEY *key = read_key(reading);
     STACK_OF(X509) *chain =
-        read_certificates(reading, "certfile", reading->listener->tls.certfile, &files->chain);
+        certfile == NULL ? NULL : read_certificates(reading, "certfile", certfile, &files->chain);
     if (chain) {
         check_dates(reading, chain, files->chain);
         check_links(reading, chain);
@@ -431,6 +434,8 @@ enum status tls_files_read(const struct config_context *context, const struct co
     struct reading reading = {.context = context, .listener = listener, .known = known};
     struct tls_files files = {BYTES_NONE, BYTES_NONE, BYTES_NONE};
     ERR_clear_error();
+    reading.failed =
+        listener->tls.keyfile == NULL || listener->tls.certfile == NULL; /* complained of already */
     read_key_and_chain(&reading, &files);
     if (listener->tls.cacertfile)
         read_authorities(&reading, &files);

@@ -25,7 +25,8 @@ bool tls_files_digest(struct bytes content, uint8_t ret_digest[TLS_DIGEST_SIZE])
 /*
  * STATUS_OK: read, checked and proven by a handshake in memory. STATUS_INVALID: `context->errors` has got
  * what is wrong, and *ret_files is untouched. A file of `known` (NULL: none) that has expired meanwhile is
- * a warning: it does not become worse by a reload. `ticket_keys`: for the trial context.
+ * a warning: it does not become worse by a reload. `ticket_keys`: for the trial context. A listener that
+ * lacks key or certificate since its configuration is wrong has only the rest looked at.
  */
 enum status tls_files_read(const struct config_context *context, const struct config_listener *listener,
     const struct tls_known_files *known, struct bytes ticket_keys, struct tls_files *ret_files) CHECK_RESULT;

@@ -8,6 +8,7 @@
 #include "shared/config_check.h"
 #include "shared/config_cluster.h"
 #include "shared/config_context.h"
+#include "shared/config_lines.h"
 #include "shared/config_parse.h"
 #include "shared/config_path.h"
 
@@ -20,26 +21,28 @@
 
 #define CONFIG_FILE_MAX (4u << 20) /* bytes; a file that is larger is some other file */
 
-/* jansson stops at the first mistake in the syntax. */
+static void complain_repeated(void *context, const char *path, unsigned line, unsigned first_line)
+{
+    config_complain_line(
+        context, line, "%s: given twice, on line %u already; allowed: each key once", path, first_line);
+}
+
+/* jansson stops at the first mistake in the syntax. Keys that stand twice it would report without a path. */
 json_t *config_decode(const struct config_context *context, const char *text, size_t size)
 {
     json_error_t error;
-    json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
-    if (root != NULL)
-        return root;
-    unsigned line = error.line > 0 ? (unsigned)error.line : 0;
-    if (json_error_code(&error) == json_error_duplicate_key)
-        config_complain_line(
-            context, line, "a key twice in one object: %s; allowed: each key once", error.text);
-    else
-        config_complain_line(context, line, "no valid JSON: %s, column %d", error.text, error.column);
-    return NULL;
+    json_t *root = json_loadb(text, size, 0, &error);
+    if (root == NULL)
+        config_complain_line(context, error.line > 0 ? (unsigned)error.line : 0,
+            "no valid JSON: %s, column %d", error.text, error.column);
+    else if (!context->handed)
+        config_find_repeated(text, size, complain_repeated, (void *)context);
+    return root;
 }
 
 enum status config_build(const struct config_context *context, const json_t *root,
     struct config_cluster *cluster, struct config **ret_config)
 {
-    size_t before = config_errors_failures(context->errors);
     struct config *config = calloc(1, sizeof *config);
     if (config == NULL)
         return STATUS_NO_MEMORY;
@@ -52,7 +55,9 @@ enum status config_build(const struct config_context *context, const json_t *roo
     config_parse(context, root, config);
     if (json_is_object(root))
         config_check(context, config);
-    if (config_errors_failures(context->errors) > before) {
+    if (config_errors_failures(context->errors) > 0) {
+        if (context->errors->further != NULL)
+            context->errors->further(context->errors->context, config, context->errors);
         config_free(&config);
         return STATUS_INVALID;
     }

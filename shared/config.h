@@ -267,16 +267,20 @@ struct config {
     struct config_cluster cluster;
 };
 
-/* What is wrong, all at once: zero-initialise, pass to a load, print, then config_errors_done(). */
 struct config_error {
     bool warning; /* loads nevertheless */
     char *text;   /* owned: "FILE:LINE: JSON.PATH: what was found; allowed: what is allowed" */
 };
 
+/* What is wrong, all at once: zero-initialise, pass to a load, print, then config_errors_done(). */
 struct config_errors {
     struct config_error *entries; /* owned */
     size_t count;                 /* of entries, warnings included */
     size_t warnings;
+    /* NULL, or looks for more errors in a configuration that has some: keys with a wrong value have their
+     * default there, files that cannot be read are NULL. */
+    void (*further)(void *context, const struct config *config, struct config_errors *errors);
+    void *context; /* its first argument; borrowed */
 };
 
 void config_errors_print(const struct config_errors *errors, FILE *to); /* one line each */

@@ -263,7 +263,6 @@ static json_t *merge(const json_t *root, const json_t *entry, const char *name)
 static enum status load_node(struct config_context *context, const json_t *root, const char *node,
     struct config_cluster *cluster, struct config **ret_config)
 {
-    size_t before = config_errors_failures(context->errors);
     if (!json_is_object(root)) {
         config_complain(context, "", "allowed: an object with cluster, bus, defaults and nodes");
         return STATUS_INVALID;
@@ -289,10 +288,6 @@ static enum status load_node(struct config_context *context, const json_t *root,
     context->node = NULL;
     free(path);
     json_decref(document);
-    if (status == STATUS_OK && config_errors_failures(context->errors) > before) {
-        config_free(ret_config);
-        return STATUS_INVALID;
-    }
     return status;
 }
 

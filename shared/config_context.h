@@ -40,9 +40,11 @@ void config_warn_line(const struct config_context *context, unsigned line, const
 
 /* The whole file; NULL after complaining. To free(). */
 char *config_read_file(const struct config_context *context, size_t *ret_size);
-/* The JSON document, or NULL after complaining. */
+/* The JSON document, or NULL after complaining. Repeated keys are complained of, too, and count in
+ * config_build(). */
 json_t *config_decode(const struct config_context *context, const char *text, size_t size);
-/* Parses and checks a node's document. `cluster`: taken over by the configuration; NULL: a node alone. */
+/* Parses and checks a node's document. STATUS_INVALID if there are errors, older ones included. `cluster`:
+ * taken over by the configuration; NULL: a node alone. */
 enum status config_build(const struct config_context *context, const json_t *root,
     struct config_cluster *cluster, struct config **ret_config) CHECK_RESULT;
 

@@ -1,9 +1,12 @@
 /*
- * Walks a JSON text along a path and counts lines. Runs only when something is wrong, so it starts from the
- * top each time. Keys with escapes are not matched: none of ours has any.
+ * Walks a JSON text along a path, or as a whole, and counts lines. Finding a line starts from the top each
+ * time, since something is wrong then; keys with escapes are not matched there: none of ours has any.
  */
 #include "shared/config_lines.h"
 
+#include "shared/config_context.h"
+
+#include <assert.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -134,4 +137,96 @@ unsigned config_line_of(const char *text, size_t size, const char *path)
     unsigned line = 0;
     (void)walk(&cursor, path, 0, &line);
     return line;
+}
+
+/* Keys that stand twice ------------------------------------------------------------------------------------
+ */
+
+struct search {
+    struct cursor cursor;
+    config_repeated found;
+    void *context;
+};
+
+static void search_value(struct search *search, const char *path, unsigned depth);
+
+/* A key as jansson reads it, escapes and all; owned. */
+static json_t *decode_key(const char *key, size_t size)
+{
+    json_t *decoded = json_loadb(key - 1, size + 2, JSON_DECODE_ANY, NULL);
+    return json_is_string(decoded) ? decoded : NULL;
+}
+
+/* `lines`: the keys of this object so far, each with its line. */
+static void note_key(struct search *search, json_t *lines, const char *path, const char *key, unsigned line)
+{
+    const json_t *first = json_object_get(lines, key);
+    if (strncmp(key, "//", 2) == 0)
+        return;
+    if (first != NULL)
+        search->found(search->context, path, line, (unsigned)json_integer_value(first));
+    else
+        json_object_set_new(lines, key, json_integer(line));
+}
+
+static void search_object(struct search *search, const char *path, unsigned depth)
+{
+    const char *key;
+    size_t size;
+    json_t *lines = json_object();
+    assert(lines != NULL);
+    while (take_string(&search->cursor, &key, &size)) {
+        char below[CONFIG_PATH_TEXT_MAX];
+        unsigned line = search->cursor.line;
+        json_t *decoded = decode_key(key, size);
+        if (decoded == NULL || !take(&search->cursor, ':')) {
+            json_decref(decoded);
+            break;
+        }
+        const char *name = json_string_value(decoded);
+        snprintf(below, sizeof below, "%s%s%s", path, *path != '\0' ? "." : "", name);
+        note_key(search, lines, below, name, line);
+        search_value(search, below, depth + 1);
+        json_decref(decoded);
+        if (!take(&search->cursor, ','))
+            break;
+    }
+    json_decref(lines);
+    (void)take(&search->cursor, '}');
+}
+
+static void search_array(struct search *search, const char *path, unsigned depth)
+{
+    for (unsigned index = 0; !take(&search->cursor, ']'); index++) {
+        char below[CONFIG_PATH_TEXT_MAX];
+        const char *before = search->cursor.at;
+        snprintf(below, sizeof below, "%s[%u]", path, index);
+        search_value(search, below, depth + 1);
+        (void)take(&search->cursor, ',');
+        if (search->cursor.at == before)
+            return; /* not what jansson would have accepted */
+    }
+}
+
+static void search_value(struct search *search, const char *path, unsigned depth)
+{
+    struct cursor *cursor = &search->cursor;
+    const char *text;
+    size_t size;
+    if (depth > DEPTH_MAX)
+        return;
+    if (take(cursor, '{'))
+        search_object(search, path, depth);
+    else if (take(cursor, '['))
+        search_array(search, path, depth);
+    else if (!take_string(cursor, &text, &size))
+        while (cursor->at < cursor->end && strchr(",]} \t\r\n", *cursor->at) == NULL)
+            cursor->at++;
+}
+
+void config_find_repeated(const char *text, size_t size, config_repeated found, void *context)
+{
+    struct search search = {
+        .cursor = {.at = text, .end = text + size, .line = 1}, .found = found, .context = context};
+    search_value(&search, "", 0);
 }

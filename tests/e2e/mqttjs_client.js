@@ -15,12 +15,14 @@ function connect ({ client: number, options }) {
     return socket
   }
   const client = mqtt.connect(options)
+  let ending = false
   client.on('connect', (connack) =>
     say('connect', { sessionPresent: connack.sessionPresent, localPort: socket ? socket._socket.localPort : client.stream.localPort }))
   client.on('message', (topic, payload, packet) =>
     say('message', { topic, payload: payload.toString(), qos: packet.qos, retain: packet.retain, dup: packet.dup,
       properties: packet.properties || {} }))
-  client.on('error', (error) => say('error', { text: String(error) }))
+  // MQTT.js acknowledges what comes while it ends, behind its own DISCONNECT, and calls that an error.
+  client.on('error', (error) => ending && error.code === 'ERR_STREAM_WRITE_AFTER_END' ? client.stream.destroy() : say('error', { text: String(error) }))
   client.on('close', () => say('close', {}))
   clients.set(number, {
     subscribe: ({ topic, qos }) => client.subscribe(topic, { qos }, (error, granted) =>
@@ -28,7 +30,7 @@ function connect ({ client: number, options }) {
     publish: ({ topic, payload, qos, retain, properties }) =>
       client.publish(topic, payload, { qos, retain, properties }, (error) =>
         say(error ? 'error' : 'published', { topic, payload, text: String(error) })),
-    end: () => client.end(false, {}, () => say('end', {})),
+    end: () => { ending = true; client.end(false, {}, () => say('end', {})) },
     destroy: () => { (socket ? socket._socket : client.stream).destroy(); client.end(true, {}, () => say('end', {})) }
   })
 }

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 
-from shoal_test import processes
+from shoal_test import certificates, processes
 from shoal_test.broker import Broker
 from shoal_test.case import Case, cost, only_shoal
 from shoal_test.environment import BIN, PATIENCE, SANITIZED
@@ -126,6 +126,17 @@ class CommandLine(MasterCase):
             for word in ("node.workers", "mqtt.max_qos", "nonsense"):
                 self.assertIn(word, done.stderr)
         self.assertEqual(run(SHOALD, "-c", "/nonexistent.json").returncode, 1)
+
+    def test_mistakes_in_keys_do_not_hide_those_in_files(self):
+        users = os.path.join(self.folder, "users")
+        with open(users, "w") as out:
+            out.write("no user\n")
+        node = self.node(start=False, config={"mqtt": {"max_qos": 3}, "auth": {"password_file": users}},
+                         tls={"keyfile": certificates.make().path("ca.key")})
+        done = run(SHOALD, "-c", node.file, "--check")
+        self.assertEqual(done.returncode, 1)
+        for words in ("mqtt.max_qos: found 3", "the key does not belong to the certificate", "users:1: no ':'"):
+            self.assertIn(words, done.stderr)
 
 
 @only_shoal

@@ -297,7 +297,16 @@ static void keys_that_do_not_belong_are_refused(void **state)
     assert_refused("{" TCP ", \"node\": {\"max_qos\": 1}}", "did you mean mqtt.max_qos?");
     assert_refused("{" TCP ", \"log\": {\"colour\": 1}}", "allowed: level, format");
     assert_refused("{" TCP ", \"quota\": {}}", "allowed: node, listeners, mqtt");
-    assert_refused("{" TCP ",\n \"mqtt\": {\"max_qos\": 1,\n \"max_qos\": 2}}", ":3: a key twice");
+    assert_refused("{" TCP ",\n \"mqtt\": {\"max_qos\": 1,\n \"max_qos\": 2}}",
+        ":3: mqtt.max_qos: given twice, on line 2 already");
+    assert_refused("{" TCP ",\n\"log\": {}, \"log\": {\"level\": \"info\",\n\"leve\\u006c\": \"debug\"}}",
+        ":2: log: given twice, on line 2 already");
+    assert_refused("{" TCP ",\n\"log\": {}, \"log\": {\"level\": \"info\",\n\"leve\\u006c\": \"debug\"}}",
+        ":3: log.level: given twice, on line 2 already");
+    assert_refused(
+        "{" TCP ", \"mqtt\": {\"max_qos\": 1, \"max_qos\": 3}}", "mqtt.max_qos: found 3"); /* all at once */
+    struct config *config = load_fine("{\"//\": 1, \"//\": 2, " TCP "}");
+    config_free(&config);
     assert_refused("{" TCP ",\n}", ":2: no valid JSON");
     assert_refused("", "no valid JSON");
 }
