@@ -15,6 +15,8 @@ static enum status want_group(
 static struct route *route_new(struct routes *routes, struct topic_filter *filter, struct topic_group *group);
 static void route_free(struct routes *routes, struct route *route);
 static bool names_fit(const struct topic_filter *filter, const struct topic_group *group);
+static bool note_one(struct routes *routes, const struct route *route);
+static void note(struct routes *routes, const struct route *route);
 static void announce(struct routes *routes, const struct route *route);
 static void announce_group(struct routes *routes, struct route *route);
 static uint32_t route_members(const struct route *route);
@@ -39,6 +41,8 @@ enum status routes_new(const struct routes_settings *settings, struct routes **r
     routes->bus = settings->bus;
     routes->index = settings->index;
     routes->counters = settings->counters;
+    routes->table = settings->table;
+    routes->tables = settings->tables;
     routes->linger_us = settings->linger_us != 0 ? settings->linger_us : ROUTES_LINGER_US;
     routes->silent_us = settings->silent_us != 0 ? settings->silent_us : ROUTES_SILENT_US;
     routes->context = settings->context;
@@ -122,7 +126,7 @@ uint64_t routes_next_us(const struct routes *routes)
     routes_for_each(bus_live_peers(routes->bus), peer)
     {
         const struct routes_peer *it = &routes->peers[peer];
-        if ((it->taking == TAKING_ASKED || it->taking == TAKING_SIBLING) && it->deadline_us < next_us)
+        if ((it->taking == TAKING_ASKED) && it->deadline_us < next_us)
             next_us = it->deadline_us;
     }
     return next_us;
@@ -268,12 +272,41 @@ static bool names_fit(const struct topic_filter *filter, const struct topic_grou
     return size + (group != NULL ? strlen(group->name) : 0) <= ROUTES_NAMES_MAX;
 }
 
+static bool note_one(struct routes *routes, const struct route *route)
+{
+    size_t size = routes_entry_size(route);
+    uint8_t *to = route_table_room(routes->table, size);
+    if (to == NULL)
+        return false;
+    routes_write_entry(routes, to, route);
+    route_table_added(routes->table, size);
+    return true;
+}
+
+/* In the slot's table. When what does not count any more has filled it, everything once more. */
+static void note(struct routes *routes, const struct route *route)
+{
+    if (routes->table == NULL || note_one(routes, route))
+        return;
+    route_table_rewrite(routes->table);
+    list_for_each(&routes->announced, element, following)
+    {
+        const struct route *it = list_entry(element, struct route, link);
+        if ((route_flags(it) & ROUTE_WANTED) == 0 || note_one(routes, it))
+            continue;
+        route_table_give_up(routes->table);
+        return;
+    }
+    route_table_rewritten(routes->table);
+}
+
 /* To all live peers, with the next sequence. Whoever has no room is out of step and is told everything later.
  */
 static void announce(struct routes *routes, const struct route *route)
 {
     size_t size = ROUTE_HEAD_SIZE + routes_entry_size(route);
     routes->sequence++;
+    note(routes, route); /* before any peer hears of it: the table never lags behind */
     routes_for_each(bus_live_peers(routes->bus), peer)
     {
         uint8_t *to = bus_put(routes->bus, peer, BUS_RECORD_ROUTE, size, BUS_ROOM_CONTROL);
@@ -281,7 +314,6 @@ static void announce(struct routes *routes, const struct route *route)
             continue;
         to = record_write_u8(to, ROUTE_CHANGE);
         to = record_write_u64(to, routes->sequence);
-        to = record_write_u8(to, (uint8_t)bus_self(routes->bus));
         routes_write_entry(routes, to, route);
     }
 }
@@ -392,7 +424,8 @@ static void on_died(void *context, unsigned peer)
     routes->ack_due &= ~routes_bit(peer);
     routes_forget_peer(routes, peer);
     routes_state_died(routes, peer);
-    routes_settle_waiters(routes);
+    /* Who waited for it alone goes on at the end of the turn: if we stood still, its next incarnation is told
+       of behind this, and may serve clients already. */
 }
 
 static void on_out_of_step(void *context, unsigned peer)
@@ -413,6 +446,7 @@ static void on_turn_ending(void *context)
         acknowledge(routes);
     if (!list_empty(&routes->givings))
         routes_give(routes);
+    routes_settle_waiters(routes);
 }
 
 static void on_room(void *context, unsigned peer)

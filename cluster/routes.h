@@ -1,7 +1,8 @@
 /*
  * Which filters this worker wants from its peers, and which they want from it (BUS rules 4). Announces own
  * filters to all live peers, sets the peers' bits in the topic index, tells when all peers have acknowledged,
- * and exchanges full state with a peer that is new or out of step. Worker process; sits on bus.h and
+ * and exchanges full state with a peer that is new or out of step. What is announced also stands in the
+ * slot's route table, where it is read if the slot does not answer. Worker process; sits on bus.h and
  * topic_index.h; no sockets, no clock but shared/clock.h, does not log.
  *
  * 0→1 is announced at once, 1→0 after a filter has lingered (a re-subscribe meanwhile costs nothing).
@@ -10,6 +11,7 @@
 #define CLUSTER_ROUTES_H
 
 #include "cluster/bus.h"
+#include "cluster/route_table.h"
 #include "shared/list.h"
 #include "shared/topic_index.h"
 
@@ -26,12 +28,16 @@ struct routes_settings {
     struct bus *bus;
     struct topic_index *index;
     struct counters *counters; /* own page: gauge `routes` */
-    uint64_t linger_us;        /* 0: ROUTES_LINGER_US */
-    uint64_t silent_us;        /* 0: ROUTES_SILENT_US */
+    struct route_table *table; /* own; borrowed; NULL: none */
+    const int
+        *tables; /* [BUS_PEERS_MAX] descriptors of the peers' route tables, -1: none; borrowed; or NULL */
+    uint64_t linger_us; /* 0: ROUTES_LINGER_US */
+    uint64_t silent_us; /* 0: ROUTES_SILENT_US */
     void *context;
     /*
      * Clients may be read (ready) or must not be for now (a peer is out of step with us: its full state is on
-     * its way). `unknown`: peers whose routes nobody could tell within the time; a log line. May be NULL.
+     * its way). `unknown`: peers that told no routes within the time and whose tables say nothing; a log
+     * line. May be NULL.
      */
     void (*ready)(void *context, bool ready, uint64_t unknown);
     /*
@@ -54,8 +60,8 @@ void routes_free(struct routes **routes);
  */
 void routes_start(struct routes *routes);
 /*
- * All live peers' routes are here: from themselves, those of a silent peer (1 s) from a sibling, and if no
- * sibling tells them within another second, none. Changes are reported by `ready`.
+ * All live peers' routes are here: from themselves, those of a silent peer (1 s) from its route table.
+ * Changes are reported by `ready`.
  */
 bool routes_ready(const struct routes *routes);
 /* We stood still, and these peers have kept announcements back meanwhile (bus_behind): not ready until their
@@ -78,7 +84,8 @@ void routes_fell_behind(struct routes *routes, uint64_t peers);
 enum status routes_want(struct routes *routes, struct topic_filter *filter, struct topic_group *group,
     int durable_change) CHECK_RESULT;
 
-/* Live peers whose routes nobody could tell yet: what is published meanwhile does not reach them. */
+/* Live peers whose routes are not known, not even from their tables (which are too small, or there was no
+ * memory): what is published meanwhile does not reach them. */
 uint64_t routes_unknown(const struct routes *routes);
 
 /* Embedded in whoever waits (a SUBACK, a CONNACK of a moved session). */

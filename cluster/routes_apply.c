@@ -8,6 +8,8 @@
 #include "shared/pointer_bag.h"
 #include "shared/topic_name.h"
 
+#include <stdlib.h>
+
 struct route_entry {
     uint8_t flags;
     uint32_t members;
@@ -16,8 +18,8 @@ struct route_entry {
 };
 
 static enum status apply_change(struct routes *routes, unsigned peer, uint64_t sequence, struct bytes rest);
-static enum status apply_page(struct routes *routes, const struct bus_record *record, uint64_t exchange,
-    unsigned about, struct bytes rest);
+static enum status apply_page(struct routes *routes, unsigned peer, uint64_t exchange, struct bytes rest);
+static enum status apply_entries(struct routes *routes, unsigned peer, struct bytes rest);
 static enum status read_entry(struct record_reader *reader, struct route_entry *ret_entry);
 static enum status apply_entry(struct routes *routes, unsigned peer, const struct route_entry *entry);
 static void apply_filter(struct routes *routes, unsigned peer, struct topic_filter *filter, uint8_t flags);
@@ -32,7 +34,6 @@ enum status routes_on_route(void *context, const struct bus_record *record)
     struct record_reader reader = record_read(record->body);
     uint8_t kind = record_read_u8(&reader);
     uint64_t number = record_read_u64(&reader);
-    unsigned about = record_read_u8(&reader);
     if (reader.failed)
         return STATUS_PROTOCOL;
     /* From a predecessor of who lives now, left in the ring: its death was told already. */
@@ -41,7 +42,7 @@ enum status routes_on_route(void *context, const struct bus_record *record)
     if (kind == ROUTE_CHANGE)
         return apply_change(routes, record->peer, number, reader.rest);
     if (kind == ROUTE_PAGE)
-        return apply_page(routes, record, number, about, reader.rest);
+        return apply_page(routes, record->peer, number, reader.rest);
     return STATUS_PROTOCOL;
 }
 
@@ -72,30 +73,43 @@ static enum status apply_change(struct routes *routes, unsigned peer, uint64_t s
     return STATUS_OK;
 }
 
-static enum status apply_page(struct routes *routes, const struct bus_record *record, uint64_t exchange,
-    unsigned about, struct bytes rest)
+static enum status apply_page(struct routes *routes, unsigned peer, uint64_t exchange, struct bytes rest)
 {
-    if (about >= BUS_PEERS_MAX || (bus_live_peers(routes->bus) & routes_bit(about)) == 0)
-        return STATUS_OK; /* dead meanwhile */
-    struct routes_peer *it = &routes->peers[about];
+    struct routes_peer *it = &routes->peers[peer];
     if (exchange != it->exchange || it->taking == TAKING_NOTHING)
         return STATUS_OK; /* of an older request */
-    bool own = about == record->peer;
-    if (!own && (it->taking != TAKING_SIBLING || it->sibling != record->peer))
-        return STATUS_OK;
-    if (own && it->routes > 0 && !it->confirming)
+    if (it->routes > 0)
         it->confirming = true;
-    it->deadline_us = clock_monotonic_us() + routes->silent_us; /* somebody is telling */
+    it->deadline_us = clock_monotonic_us() + routes->silent_us; /* it is telling */
+    return apply_entries(routes, peer, rest);
+}
+
+static enum status apply_entries(struct routes *routes, unsigned peer, struct bytes rest)
+{
     struct record_reader reader = record_read(rest);
     while (reader.rest.size > 0) {
         struct route_entry entry;
         enum status status = read_entry(&reader, &entry);
         if (status == STATUS_OK)
-            status = apply_entry(routes, about, &entry);
+            status = apply_entry(routes, peer, &entry);
         if (status != STATUS_OK)
             return status;
     }
     return STATUS_OK;
+}
+
+bool routes_read_table(struct routes *routes, unsigned peer)
+{
+    uint8_t *entries;
+    size_t size;
+    if (routes->tables == NULL || routes->tables[peer] < 0)
+        return false;
+    uint64_t incarnation = bus_peer_origin(routes->bus, peer).incarnation;
+    if (route_table_read(routes->tables[peer], incarnation, &entries, &size) != STATUS_OK)
+        return false;
+    enum status status = apply_entries(routes, peer, bytes_of(entries, size));
+    free(entries);
+    return status == STATUS_OK;
 }
 
 static enum status read_entry(struct record_reader *reader, struct route_entry *ret_entry)

@@ -10,13 +10,12 @@
 #include "shared/hash_table.h"
 
 /*
- * ROUTE:         u8 kind, u64 number, u8 slot that it is about, entries
+ * ROUTE:         u8 kind, u64 number, entries
  *   CHANGE: number is the announcement's sequence, one entry. PAGE: number is the exchange, as many as fit.
  * entry:         u8 flags, u32 members, u16 filter size, u16 group size, filter, group
  * ROUTE_ACK:     u64 incarnation whose announcements these are, u64 sequence
- * STATE_REQUEST: u8 flags, u8 slot that it is about, u64 exchange
- * STATE_END:     u8 slot, u64 exchange, u64 sequence up to which the state counts (of another's: 0 if the
- *                sender does not know all of it itself)
+ * STATE_REQUEST: u8 flags, u64 exchange, u64 monotonic time of asking
+ * STATE_END:     u64 exchange, u64 sequence up to which the state counts
  */
 enum route_kind { ROUTE_CHANGE = 1, ROUTE_PAGE = 2 };
 enum route_flag { ROUTE_WANTED = 1, ROUTE_DURABLE = 2, ROUTE_GROUP = 4, ROUTE_AWAY = 8 };
@@ -25,7 +24,7 @@ enum state_flag {
     STATE_ASK_ME = 2,      /* not a request: the sender could not tell everything, ask it */
 };
 
-#define ROUTE_HEAD_SIZE  10u
+#define ROUTE_HEAD_SIZE  9u
 #define ROUTE_ENTRY_SIZE 9u
 
 /* One own announcement: owner_data of its filter, or of its group. */
@@ -43,9 +42,8 @@ struct route {
 
 enum route_taking {
     TAKING_NOTHING,
-    TAKING_ASKED,   /* the peer has been asked for its state */
-    TAKING_SIBLING, /* it is silent: another was asked for its routes */
-    TAKING_LATE,    /* nobody told them in time; the peer itself still may */
+    TAKING_ASKED, /* the peer has been asked for its state */
+    TAKING_LATE,  /* it did not answer in time: its table was read; it still may */
 };
 
 struct routes_peer {
@@ -57,8 +55,6 @@ struct routes_peer {
     bool blocking;     /* we read no client meanwhile */
     uint64_t exchange; /* number of our request; the answer carries it */
     uint64_t deadline_us;
-    unsigned sibling;            /* TAKING_SIBLING: who was asked */
-    uint64_t tried;              /* siblings that were asked */
     bool confirming;             /* `confirmed` is in use */
     struct hash_table confirmed; /* filters and groups that pages and changes named since the first page */
 };
@@ -67,11 +63,8 @@ struct routes_peer {
 struct giving {
     struct list link;
     unsigned peer;
-    unsigned about; /* own slot, or that of a silent peer */
     uint64_t exchange;
-    struct list *next; /* own: the next of routes->announced; NULL: not begun */
-    uint32_t cursor;   /* other: of topic_index_visit_page() */
-    bool known;        /* all of it was known here when the giving began */
+    struct list *next; /* the next of routes->announced; NULL: not begun */
     bool routes_sent;
     bool more_begun;
 };
@@ -80,6 +73,8 @@ struct routes {
     struct bus *bus;
     struct topic_index *index;
     struct counters *counters;
+    struct route_table *table;
+    const int *tables;
     uint64_t linger_us;
     uint64_t silent_us;
     void *context;
@@ -117,6 +112,8 @@ uint8_t *routes_write_names(
 void routes_settle_waiters(struct routes *routes);
 
 /* routes_apply.c */
+/* What a silent peer has announced, from its table; false: there is nothing to be read. */
+bool routes_read_table(struct routes *routes, unsigned peer);
 enum status routes_on_route(void *context, const struct bus_record *record);
 /* Drops what the peer had announced. */
 void routes_forget_peer(struct routes *routes, unsigned peer);

@@ -2,8 +2,8 @@
  * Full state, both ways: asked for by a worker that starts, and by one that is out of step with a peer; given
  * in pages as the lane has room, first the routes, then what the engine adds, then STATE_END. Worker process.
  *
- * The routes of a peer that is silent are asked of a sibling that has answered. Whatever the sibling says,
- * the peer's own answer to the same request counts when it comes.
+ * The routes of a peer that is silent are read from its table. Its own answer to the request counts when it
+ * comes.
  */
 #include "cluster/routes_private.h"
 
@@ -11,24 +11,19 @@
 
 #include <stdlib.h>
 
-#define REQUEST_SIZE 10u
-#define END_SIZE     17u
+#define REQUEST_SIZE 17u
+#define END_SIZE     16u
 /* Bytes of entries in one record (an eighth of the window if that is less), unless a single one is longer. */
 #define PAGE_SIZE 16384u
 
 static void take(struct routes *routes, unsigned peer, enum route_taking taking);
 static void check_ready(struct routes *routes);
 static void silent_peer(struct routes *routes, unsigned peer);
-static void stay_unknown(struct routes *routes, unsigned peer);
-static bool knows(const struct routes *routes, unsigned peer);
-static bool ask_sibling(struct routes *routes, unsigned about);
-static void send_request(
-    struct routes *routes, unsigned to, unsigned about, uint8_t flags, uint64_t exchange);
-static void begin_giving(struct routes *routes, unsigned peer, unsigned about, uint64_t exchange);
+static void send_request(struct routes *routes, unsigned to, uint8_t flags, uint64_t exchange);
+static void begin_giving(struct routes *routes, unsigned peer, uint64_t exchange);
 static void giving_free(struct giving *giving);
 static bool give_routes(struct routes *routes, struct giving *giving);
-static bool give_own_page(struct routes *routes, struct giving *giving);
-static bool give_other_page(struct routes *routes, struct giving *giving);
+static bool give_page(struct routes *routes, struct giving *giving);
 static bool send_page(struct routes *routes, struct giving *giving, const uint8_t *end);
 static bool give_end(struct routes *routes, struct giving *giving);
 
@@ -44,7 +39,7 @@ void routes_fell_behind(struct routes *routes, uint64_t peers)
     routes_for_each(peers & bus_live_peers(routes->bus), peer)
     {
         const struct routes_peer *it = &routes->peers[peer];
-        bool asked = it->blocking && (it->taking == TAKING_ASKED || it->taking == TAKING_SIBLING);
+        bool asked = it->blocking && it->taking == TAKING_ASKED;
         if (routes->started && !asked)
             routes_ask_state(routes, peer, true);
     }
@@ -73,8 +68,7 @@ void routes_ask_state(struct routes *routes, unsigned peer, bool blocking)
     it->blocking = blocking;
     it->deadline_us = clock_monotonic_us() + routes->silent_us;
     it->taking = TAKING_ASKED;
-    it->tried = 0;
-    send_request(routes, peer, peer, blocking ? STATE_NOT_READING : 0, it->exchange);
+    send_request(routes, peer, blocking ? STATE_NOT_READING : 0, it->exchange);
     check_ready(routes);
 }
 
@@ -96,16 +90,10 @@ void routes_state_died(struct routes *routes, unsigned peer)
     list_for_each(&routes->givings, element, following)
     {
         struct giving *giving = list_entry(element, struct giving, link);
-        if (giving->peer == peer || giving->about == peer)
+        if (giving->peer == peer)
             giving_free(giving);
     }
     take(routes, peer, TAKING_NOTHING);
-    routes_for_each(bus_live_peers(routes->bus), about)
-    {
-        struct routes_peer *it = &routes->peers[about];
-        if (it->taking == TAKING_SIBLING && it->sibling == peer)
-            silent_peer(routes, about);
-    }
     check_ready(routes);
 }
 
@@ -113,7 +101,7 @@ void routes_state_died(struct routes *routes, unsigned peer)
 void routes_state_out_of_step(struct routes *routes, unsigned peer)
 {
     routes->in_step &= ~routes_bit(peer);
-    send_request(routes, peer, peer, STATE_ASK_ME, 0);
+    send_request(routes, peer, STATE_ASK_ME, 0);
     if (routes->started)
         routes_ask_state(routes, peer, true);
 }
@@ -123,7 +111,7 @@ void routes_state_tick(struct routes *routes, uint64_t now_us)
     routes_for_each(bus_live_peers(routes->bus), peer)
     {
         struct routes_peer *it = &routes->peers[peer];
-        if ((it->taking != TAKING_ASKED && it->taking != TAKING_SIBLING) || it->deadline_us > now_us)
+        if (it->taking != TAKING_ASKED || it->deadline_us > now_us)
             continue;
         silent_peer(routes, peer);
     }
@@ -136,19 +124,20 @@ enum status routes_on_state_request(void *context, const struct bus_record *reco
     struct routes *routes = context;
     struct record_reader reader = record_read(record->body);
     uint8_t flags = record_read_u8(&reader);
-    unsigned about = record_read_u8(&reader);
     uint64_t exchange = record_read_u64(&reader);
-    if (!record_read_end(&reader) || about >= BUS_PEERS_MAX)
+    uint64_t asked_us = record_read_u64(&reader);
+    if (!record_read_end(&reader))
         return STATUS_PROTOCOL;
     if ((flags & STATE_ASK_ME) != 0) {
         if (routes->started)
             routes_ask_state(routes, record->peer, true);
         return STATUS_OK;
     }
-    /* It reads no client before it has all of this: so for those who wait it has it already. */
-    if ((flags & STATE_NOT_READING) != 0 && about == bus_self(routes->bus))
+    /* It reads no client before it has all of this: so for those who wait it has it already. Not so if we
+       stood still meanwhile: what it has read in our table then may be older. */
+    if ((flags & STATE_NOT_READING) != 0 && clock_monotonic_us() < asked_us + routes->silent_us)
         routes->peers[record->peer].acked = routes->sequence;
-    begin_giving(routes, record->peer, about, exchange);
+    begin_giving(routes, record->peer, exchange);
     return STATUS_OK;
 }
 
@@ -156,28 +145,19 @@ enum status routes_on_state_end(void *context, const struct bus_record *record)
 {
     struct routes *routes = context;
     struct record_reader reader = record_read(record->body);
-    unsigned about = record_read_u8(&reader);
     uint64_t exchange = record_read_u64(&reader);
     uint64_t sequence = record_read_u64(&reader);
-    if (!record_read_end(&reader) || about >= BUS_PEERS_MAX)
+    if (!record_read_end(&reader))
         return STATUS_PROTOCOL;
-    struct routes_peer *it = &routes->peers[about];
+    struct routes_peer *it = &routes->peers[record->peer];
     if (exchange != it->exchange || it->taking == TAKING_NOTHING)
         return STATUS_OK;
-    if (about != record->peer) {
-        if (it->taking == TAKING_SIBLING && it->sibling == record->peer && sequence > 0)
-            take(routes, about, TAKING_LATE); /* known; its own answer is still welcome */
-        else if (it->taking == TAKING_SIBLING && it->sibling == record->peer && !ask_sibling(routes, about))
-            stay_unknown(routes, about);
-        check_ready(routes);
-        return STATUS_OK;
-    }
     if (it->confirming)
-        routes_sweep_unconfirmed(routes, about);
+        routes_sweep_unconfirmed(routes, record->peer);
     if (sequence > it->heard)
         it->heard = sequence;
-    take(routes, about, TAKING_NOTHING);
-    routes->ack_due |= routes_bit(about);
+    take(routes, record->peer, TAKING_NOTHING);
+    routes->ack_due |= routes_bit(record->peer);
     check_ready(routes);
     return STATUS_OK;
 }
@@ -192,7 +172,7 @@ void routes_give(struct routes *routes)
             continue; /* asked before the master told us that it lives */
         if (!giving->routes_sent && !give_routes(routes, giving))
             continue;
-        if (giving->about == bus_self(routes->bus) && routes->state_more != NULL) {
+        if (routes->state_more != NULL) {
             bool first = !giving->more_begun;
             giving->more_begun = true;
             if (!routes->state_more(routes->context, giving->peer, first))
@@ -233,7 +213,7 @@ static void check_ready(struct routes *routes)
     routes_for_each(bus_live_peers(routes->bus), peer)
     {
         const struct routes_peer *it = &routes->peers[peer];
-        if (it->blocking && (it->taking == TAKING_ASKED || it->taking == TAKING_SIBLING))
+        if (it->blocking && it->taking == TAKING_ASKED)
             ready = false;
     }
     if (ready == routes->ready)
@@ -243,75 +223,39 @@ static void check_ready(struct routes *routes)
         routes->ready_changed(routes->context, ready, ready ? routes->unknown : 0);
 }
 
-/* Nothing came from the peer, or from the sibling that was asked for it, for silent_us. */
+/* Nothing came from the peer for silent_us. */
 static void silent_peer(struct routes *routes, unsigned peer)
 {
-    struct routes_peer *it = &routes->peers[peer];
-    if (it->taking == TAKING_ASKED && it->blocking && ask_sibling(routes, peer)) {
-        it->deadline_us = clock_monotonic_us() + routes->silent_us;
-        return;
-    }
-    stay_unknown(routes, peer);
-}
-
-static void stay_unknown(struct routes *routes, unsigned peer)
-{
-    routes->unknown |= routes_bit(peer);
+    if (!routes_read_table(routes, peer))
+        routes->unknown |= routes_bit(peer);
     take(routes, peer, TAKING_LATE);
 }
 
-/* Whether what the index holds for a peer is all that it announced. */
-static bool knows(const struct routes *routes, unsigned peer)
-{
-    enum route_taking taking = routes->peers[peer].taking;
-    return (routes->unknown & routes_bit(peer)) == 0 && (taking == TAKING_NOTHING || taking == TAKING_LATE);
-}
-
-/* One that has answered us itself, so that it is not silent, too. */
-static bool ask_sibling(struct routes *routes, unsigned about)
-{
-    struct routes_peer *it = &routes->peers[about];
-    routes_for_each(bus_live_peers(routes->bus) & ~routes_bit(about) & ~it->tried, sibling)
-    {
-        if (routes->peers[sibling].taking != TAKING_NOTHING)
-            continue;
-        it->taking = TAKING_SIBLING;
-        it->sibling = sibling;
-        it->tried |= routes_bit(sibling);
-        send_request(routes, sibling, about, 0, it->exchange);
-        return true;
-    }
-    return false;
-}
-
 /* No room: the peer is out of step then, and asked again when there is. */
-static void send_request(struct routes *routes, unsigned to, unsigned about, uint8_t flags, uint64_t exchange)
+static void send_request(struct routes *routes, unsigned to, uint8_t flags, uint64_t exchange)
 {
     uint8_t *at = bus_put(routes->bus, to, BUS_RECORD_STATE_REQUEST, REQUEST_SIZE, BUS_ROOM_CONTROL);
     if (at == NULL)
         return;
     at = record_write_u8(at, flags);
-    at = record_write_u8(at, (uint8_t)about);
-    record_write_u64(at, exchange);
+    at = record_write_u64(at, exchange);
+    record_write_u64(at, clock_monotonic_us());
 }
 
-/* Takes the place of an older request of the same peer for the same. */
-static void begin_giving(struct routes *routes, unsigned peer, unsigned about, uint64_t exchange)
+/* Takes the place of an older request of the same peer. */
+static void begin_giving(struct routes *routes, unsigned peer, uint64_t exchange)
 {
     list_for_each(&routes->givings, element, following)
     {
         struct giving *old = list_entry(element, struct giving, link);
-        if (old->peer == peer && old->about == about)
+        if (old->peer == peer)
             giving_free(old);
     }
     struct giving *giving = calloc(1, sizeof *giving);
     if (giving == NULL)
-        return; /* the peer asks a sibling */
+        return; /* the peer reads our table */
     giving->peer = peer;
-    giving->about = about;
     giving->exchange = exchange;
-    giving->known = knows(routes, about);
-    giving->cursor = TOPIC_INDEX_CURSOR_START;
     list_append(&routes->givings, &giving->link);
 }
 
@@ -324,9 +268,8 @@ static void giving_free(struct giving *giving)
 /* True when all routes are in the lane. */
 static bool give_routes(struct routes *routes, struct giving *giving)
 {
-    bool own = giving->about == bus_self(routes->bus);
     do {
-        if (!(own ? give_own_page(routes, giving) : give_other_page(routes, giving)))
+        if (!give_page(routes, giving))
             return false;
     } while (!giving->routes_sent);
     return true;
@@ -339,7 +282,7 @@ static size_t page_size(const struct routes *routes, const struct giving *giving
 }
 
 /* At least one page is sent, be it empty: it begins the peer's check against what it had. */
-static bool give_own_page(struct routes *routes, struct giving *giving)
+static bool give_page(struct routes *routes, struct giving *giving)
 {
     /* From the first at this moment: what was announced before is either in a page or was never told. */
     struct list *next = giving->next != NULL ? giving->next : routes->announced.next;
@@ -359,65 +302,6 @@ static bool give_own_page(struct routes *routes, struct giving *giving)
     return true;
 }
 
-struct other_page {
-    struct routes *routes;
-    struct giving *giving;
-    uint8_t *to;
-    bool full; /* no room in the lane in the midst of one filter's groups: all of them once more, later */
-};
-
-static void write_other_entry(struct other_page *page, uint8_t flags, uint32_t members,
-    const struct topic_filter *filter, const struct topic_group *group)
-{
-    struct routes *routes = page->routes;
-    size_t names = topic_filter_text(filter, NULL, 0) + (group != NULL ? strlen(group->name) : 0);
-    size_t size = (size_t)(page->to - routes->page) + ROUTE_ENTRY_SIZE + names;
-    if (page->to > routes->page && size > page_size(routes, page->giving)) {
-        page->full = page->full || !send_page(routes, page->giving, page->to);
-        page->to = routes->page;
-    }
-    page->to = record_write_u8(page->to, flags);
-    page->to = record_write_u32(page->to, members);
-    page->to = routes_write_names(routes, page->to, filter, group);
-}
-
-static void write_other_entries(void *context, struct topic_filter *filter)
-{
-    struct other_page *page = context;
-    unsigned about = page->giving->about;
-    uint64_t bit = routes_bit(about);
-    if ((filter->peers & bit) != 0) {
-        bool durable = (filter->durable_peers & bit) != 0;
-        write_other_entry(page, (uint8_t)(ROUTE_WANTED | (durable ? ROUTE_DURABLE : 0)), 0, filter, NULL);
-    }
-    for (struct topic_group *group = filter->groups; group != NULL; group = group->next) {
-        if ((group->peers & bit) == 0)
-            continue;
-        unsigned flags = ROUTE_GROUP | ROUTE_WANTED;
-        flags |= (group->away_peers & bit) != 0 ? ROUTE_AWAY : 0;
-        flags |= (group->durable_peers & bit) != 0 ? ROUTE_DURABLE : 0;
-        write_other_entry(page, (uint8_t)flags, group->peer_members[about], filter, group);
-    }
-}
-
-/* What the index holds for a silent peer, filter by filter. */
-static bool give_other_page(struct routes *routes, struct giving *giving)
-{
-    struct other_page page = {.routes = routes, .giving = giving, .to = routes->page};
-    uint32_t cursor = giving->cursor;
-    while (cursor != 0 && page.to < routes->page + page_size(routes, giving) / 2) {
-        uint32_t next = topic_index_visit_page(routes->index, cursor, 1, write_other_entries, &page);
-        if (page.full)
-            return false;
-        cursor = next;
-    }
-    if (!send_page(routes, giving, page.to))
-        return false;
-    giving->cursor = cursor;
-    giving->routes_sent = cursor == 0;
-    return true;
-}
-
 static bool send_page(struct routes *routes, struct giving *giving, const uint8_t *end)
 {
     size_t size = (size_t)(end - routes->page);
@@ -430,7 +314,6 @@ static bool send_page(struct routes *routes, struct giving *giving, const uint8_
         return false;
     to = record_write_u8(to, ROUTE_PAGE);
     to = record_write_u64(to, giving->exchange);
-    to = record_write_u8(to, (uint8_t)giving->about);
     record_write_bytes(to, bytes_of(routes->page, size));
     return true;
 }
@@ -443,11 +326,8 @@ static bool give_end(struct routes *routes, struct giving *giving)
     uint8_t *to = bus_put(routes->bus, giving->peer, BUS_RECORD_STATE_END, END_SIZE, BUS_ROOM_CONTROL);
     if (to == NULL)
         return false;
-    to = record_write_u8(to, (uint8_t)giving->about);
     to = record_write_u64(to, giving->exchange);
-    bool own = giving->about == bus_self(routes->bus);
-    record_write_u64(to, own ? routes->sequence : giving->known);
-    if (giving->about == bus_self(routes->bus))
-        routes->in_step |= bit;
+    record_write_u64(to, routes->sequence);
+    routes->in_step |= bit;
     return true;
 }

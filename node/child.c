@@ -157,6 +157,14 @@ static enum status take_lane(struct child *child, const struct control_message *
     return STATUS_OK;
 }
 
+static enum status take_route_table(struct child *child, const struct control_message *message)
+{
+    if (message->slot >= child->workers)
+        return STATUS_PROTOCOL;
+    child->route_tables[message->slot] = message->descriptors[0];
+    return STATUS_OK;
+}
+
 static enum status take_one(struct child *child, const struct control_message *message)
 {
     switch (message->type) {
@@ -164,6 +172,8 @@ static enum status take_one(struct child *child, const struct control_message *m
         return child_slot_take(child, message, &child->own);
     case CONTROL_LANE:
         return take_lane(child, message);
+    case CONTROL_ROUTE_TABLE:
+        return take_route_table(child, message);
     case CONTROL_PEER_STARTED:
     case CONTROL_PEER_DIED:
         return child_note_peer(child, message);
@@ -298,6 +308,7 @@ static void finish(struct child *child)
         descriptor_close(&lane->out_cursor);
         descriptor_close(&lane->in_ring);
         descriptor_close(&lane->in_cursor);
+        descriptor_close(&child->route_tables[peer]);
     }
     if (child->counters_base != NULL)
         munmap(child->counters_base, (size_t)child->counters_pages * COUNTERS_PAGE_SIZE);
@@ -315,8 +326,10 @@ static struct child *child_new(enum child_role role, unsigned slot)
     child->role = role;
     child->slot = slot;
     child->own.will_table = -1;
-    for (unsigned peer = 0; peer < CHILD_SLOTS_MAX; peer++)
+    for (unsigned peer = 0; peer < CHILD_SLOTS_MAX; peer++) {
         child->lanes[peer] = (struct bus_lane_descriptors){-1, -1, -1, -1};
+        child->route_tables[peer] = -1;
+    }
     snprintf(private->title, sizeof private->title, "%s %u", child_role_name(role), slot);
     return child;
 }

@@ -98,7 +98,8 @@ struct child {
 
     struct child_slot own;
     struct bus_lane_descriptors
-        lanes[CHILD_SLOTS_MAX]; /* by peer slot; all -1 at [slot]. Open for the child's life */
+        lanes[CHILD_SLOTS_MAX];        /* by peer slot; all -1 at [slot]. Open for the child's life */
+    int route_tables[CHILD_SLOTS_MAX]; /* by slot, the own one for writing. Open for the child's life */
 
     struct child_handlers handlers;
     struct child_private *private; /* of the child module */

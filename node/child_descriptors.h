@@ -43,6 +43,8 @@ enum lane_descriptor {
     LANE_FD_COUNT,
 };
 
+/* CONTROL_ROUTE_TABLE, one message per slot: the memfd of route_table.h, read-only but for the own slot's. */
+
 /* CONTROL_OWN_SLOT and CONTROL_ADOPT: the will table, then one listening socket per listener. */
 enum slot_descriptor {
     SLOT_FD_WILL_TABLE,

@@ -50,6 +50,7 @@ static const struct message_shape {
     [CONTROL_OWN_SLOT] = {"OWN_SLOT", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot)}},
     [CONTROL_LANE] = {"LANE", LANE_FD_COUNT, LANE_FD_COUNT, {U16(slot)}},
     [CONTROL_BEGIN] = {"BEGIN", 0, 0, {{FIELD_END, 0}}},
+    [CONTROL_ROUTE_TABLE] = {"ROUTE_TABLE", 1, 1, {U16(slot)}},
     [CONTROL_PEER_STARTED] = {"PEER_STARTED", 0, 0, {U16(slot), U64(incarnation)}},
     [CONTROL_PEER_DIED] = {"PEER_DIED", 0, 0, {U16(slot)}},
     [CONTROL_ADOPT] = {"ADOPT", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot)}},

@@ -18,11 +18,12 @@
 
 enum control_type {
     /* master → child: the start-up, in this order */
-    CONTROL_START = 1,    /* role, slot, workers, listeners, drop, uid, gid, incarnation, number:
-                             generation, node_key */
-    CONTROL_OWN_SLOT = 2, /* slot */
-    CONTROL_LANE = 3,     /* slot: the peer */
-    CONTROL_BEGIN = 4,    /* the last one: nothing; CONTROL_PEER_STARTED may stand before it */
+    CONTROL_START = 1,       /* role, slot, workers, listeners, drop, uid, gid, incarnation, number:
+                                generation, node_key */
+    CONTROL_OWN_SLOT = 2,    /* slot */
+    CONTROL_LANE = 3,        /* slot: the peer */
+    CONTROL_BEGIN = 4,       /* the last one: nothing; CONTROL_PEER_STARTED may stand before it */
+    CONTROL_ROUTE_TABLE = 5, /* slot: whose it is; before CONTROL_BEGIN */
     /* master → child: while it runs */
     CONTROL_PEER_STARTED = 10, /* slot, incarnation */
     CONTROL_PEER_DIED = 11,    /* slot */

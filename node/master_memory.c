@@ -4,6 +4,7 @@
  */
 #include "node/master_memory.h"
 
+#include "cluster/route_table.h"
 #include "node/descriptor.h"
 #include "shared/bus_window.h"
 
@@ -79,6 +80,24 @@ static enum status make_will_tables(const struct config *config, struct master_m
     return STATUS_OK;
 }
 
+static enum status make_route_tables(struct master_memory *memory)
+{
+    memory->route_tables = calloc(memory->workers, sizeof *memory->route_tables);
+    if (memory->route_tables == NULL)
+        return STATUS_NO_MEMORY;
+    for (unsigned slot = 0; slot < memory->workers; slot++)
+        memory->route_tables[slot] = (struct master_route_table){-1, -1};
+    for (unsigned slot = 0; slot < memory->workers; slot++) {
+        struct master_route_table *table = &memory->route_tables[slot];
+        enum status status = route_table_create(ROUTE_TABLE_SIZE, &table->own);
+        if (status == STATUS_OK)
+            status = bus_window_reopen_readonly(table->own, &table->read_only);
+        if (status != STATUS_OK)
+            return status;
+    }
+    return STATUS_OK;
+}
+
 void master_memory_lane(
     const struct master_memory *memory, unsigned slot, unsigned peer, struct control_message *message)
 {
@@ -132,6 +151,10 @@ enum status master_memory_open(
         what = "the will tables";
         status = make_will_tables(config, &memory);
     }
+    if (status == STATUS_OK) {
+        what = "the route tables";
+        status = make_route_tables(&memory);
+    }
     if (status != STATUS_OK) {
         int error = errno;
         master_memory_close(&memory);
@@ -161,4 +184,10 @@ void master_memory_close(struct master_memory *memory)
         descriptor_close(&memory->will_tables[slot]);
     free(memory->will_tables);
     memory->will_tables = NULL;
+    for (unsigned slot = 0; memory->route_tables != NULL && slot < memory->workers; slot++) {
+        descriptor_close(&memory->route_tables[slot].own);
+        descriptor_close(&memory->route_tables[slot].read_only);
+    }
+    free(memory->route_tables);
+    memory->route_tables = NULL;
 }

@@ -1,6 +1,6 @@
 /*
  * The memory that outlives workers, as sealed memfds made once by the master: counters, a lane per ordered
- * pair of slots, a will table per slot. Master only.
+ * pair of slots, a will table and a route table per slot. Master only.
  */
 #ifndef NODE_MASTER_MEMORY_H
 #define NODE_MASTER_MEMORY_H
@@ -17,12 +17,17 @@ struct master_lane {
     int ring, ring_read_only, cursor, cursor_read_only; /* owned; -1: none */
 };
 
+struct master_route_table {
+    int own, read_only; /* owned; -1: none */
+};
+
 struct master_memory {
     unsigned workers;
     int counters;
-    void *counters_base;       /* workers + 1 pages, the last is the master's */
-    struct master_lane *lanes; /* [from * workers + to] */
-    int *will_tables;          /* [slot] */
+    void *counters_base;                     /* workers + 1 pages, the last is the master's */
+    struct master_lane *lanes;               /* [from * workers + to] */
+    int *will_tables;                        /* [slot] */
+    struct master_route_table *route_tables; /* [slot] */
 };
 
 /* STATUS_SYSTEM: errno says why, `*ret_what` what was being made. */

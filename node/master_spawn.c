@@ -94,6 +94,18 @@ static void send_lanes(struct master_child *child)
     }
 }
 
+static void send_route_tables(struct master_child *child)
+{
+    for (unsigned slot = 0; slot < child->all->count; slot++) {
+        const struct master_route_table *table = &child->all->memory->route_tables[slot];
+        const struct control_message message = {.type = CONTROL_ROUTE_TABLE,
+            .slot = (uint16_t)slot,
+            .descriptor_count = 1,
+            .descriptors = {slot == child->slot ? table->own : table->read_only}};
+        master_child_send(child, &message);
+    }
+}
+
 static void send_peers(struct master_child *child)
 {
     for (unsigned peer = 0; peer < child->all->count; peer++) {
@@ -229,6 +241,7 @@ enum status master_spawn(struct master_child *child)
     send_start(child);
     master_child_hand_slot(child, CONTROL_OWN_SLOT, child->slot);
     send_lanes(child);
+    send_route_tables(child);
     send_peers(child);
     master_child_send_slot(child, CONTROL_BEGIN, 0, 0);
     return STATUS_OK;

@@ -269,8 +269,8 @@ static void on_routes_ready(void *context, bool ready, uint64_t unknown)
 {
     struct worker *worker = context;
     if (unknown != 0)
-        log_warning(
-            "workers 0x%llx did not tell their routes: their clients may miss publications until they do",
+        log_warning("workers 0x%llx did not tell their routes, nor do their tables: their clients may miss "
+                    "publications until they do",
             (unsigned long long)unknown);
     worker->held = !ready;
     if (worker->ready) { /* a peer has to tell us everything anew, or has done so */
@@ -412,9 +412,16 @@ size_t worker_state_max(const struct config *config)
 static enum status open_agreement(struct worker *worker)
 {
     const struct config *config = worker->config;
+    struct child *child = worker->child;
+    enum status status =
+        route_table_open(child->route_tables[child->slot], child->incarnation, &worker->route_table);
+    if (status != STATUS_OK)
+        return status;
     struct routes_settings routes = {.bus = worker->bus,
         .index = worker->index,
         .counters = worker->counters,
+        .table = worker->route_table,
+        .tables = worker->child->route_tables,
         .context = worker,
         .ready = on_routes_ready,
         .state_more = retained_state_more};
@@ -427,7 +434,7 @@ static enum status open_agreement(struct worker *worker)
         .owned = connect_owned,
         .superseded = connect_superseded,
         .late = connect_late};
-    enum status status = routes_new(&routes, &worker->routes);
+    status = routes_new(&routes, &worker->routes);
     if (status == STATUS_OK)
         status = claims_new(&claims, &worker->claims);
     if (status != STATUS_OK)
@@ -517,6 +524,7 @@ static void worker_done(struct worker *worker)
     retained_state_done(worker);
     wills_free(&worker->wills);
     will_table_close(&worker->will_table);
+    route_table_close(&worker->route_table);
     session_moves_free(&worker->moves);
     claims_free(&worker->claims);
     routes_free(&worker->routes);

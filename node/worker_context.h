@@ -87,6 +87,7 @@ struct worker {
     struct shared_deliveries shared;
     struct retained_transfer *transfers; /* [CHILD_SLOTS_MAX], retained_state.c */
     struct will_table *will_table;
+    struct route_table *route_table;
     struct wills *wills;
     uint64_t will_sequence; /* of the last one that was published */
     uint64_t match_number;  /* counts publications routed to local sessions */

@@ -7,16 +7,20 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #define WINDOW ((size_t)65536)
 #define PEERS  3
+#define TABLE  (4096u + 2u * 8192u)
 
 struct process {
     struct bus *bus;
     struct topic_index *index;
     struct routes *routes;
+    struct route_table *table;
     struct fake_carrier carrier;
     struct counters counters;
     uint64_t incarnation;
@@ -32,6 +36,7 @@ static struct fake_lanes *lanes;
 static struct keyed_hash hash;
 static struct process processes[PEERS];
 static uint64_t stopped; /* processes that do not run */
+static int tables[BUS_PEERS_MAX];
 
 static struct publication_origin origin_of(unsigned self)
 {
@@ -60,7 +65,9 @@ static void process_start(unsigned self)
     assert_int_equal(bus_new(&bus, &it->bus), STATUS_OK);
     it->index = topic_index_new(&hash);
     assert_non_null(it->index);
-    struct routes_settings routes = {.bus = it->bus, .index = it->index, .counters = &it->counters};
+    assert_int_equal(route_table_open(tables[self], it->incarnation, &it->table), STATUS_OK);
+    struct routes_settings routes = {
+        .bus = it->bus, .index = it->index, .counters = &it->counters, .table = it->table, .tables = tables};
     assert_int_equal(routes_new(&routes, &it->routes), STATUS_OK);
 }
 
@@ -69,6 +76,7 @@ static void process_end(unsigned self)
     routes_free(&processes[self].routes);
     bus_free(&processes[self].bus);
     topic_index_free(&processes[self].index);
+    route_table_close(&processes[self].table);
     fake_carrier_drop(&processes[self].carrier);
 }
 
@@ -116,6 +124,8 @@ static int set_up(void **state)
     keyed_hash_init_from(&hash, (const uint8_t[32]){1});
     lanes = fake_lanes_new(PEERS, WINDOW);
     for (unsigned self = 0; self < PEERS; self++)
+        assert_int_equal(route_table_create(TABLE, &tables[self]), STATUS_OK);
+    for (unsigned self = 0; self < PEERS; self++)
         process_start(self);
     introduce(0, 1);
     introduce(0, 2);
@@ -133,6 +143,8 @@ static int tear_down(void **state)
     (void)state;
     for (unsigned self = 0; self < PEERS; self++)
         process_end(self);
+    for (unsigned self = 0; self < PEERS; self++)
+        close(tables[self]);
     fake_lanes_free(&lanes);
     clock_use_system();
     return 0;
@@ -306,6 +318,7 @@ static void a_dead_peers_bits_go_and_nobody_waits_for_it(void **state)
     turns(2);
     assert_int_equal(waiter.settled, 0);
     bus_peer_died(processes[0].bus, 1);
+    turn(0);
     assert_int_equal(waiter.settled, 1);
     assert_int_equal(waiter.silent, 0);
     assert_int_equal(wanted(0, "both"), 1 << 2);
@@ -341,6 +354,180 @@ static void a_new_peer_takes_full_state_before_it_is_ready(void **state)
     assert_true(wait_for_all(&waiter));
 }
 
+static uint64_t group_members(unsigned self, const char *text, unsigned peer)
+{
+    const struct topic_filter *filter = topic_index_find(processes[self].index, bytes_of_text(text));
+    return filter == NULL || filter->groups == NULL ? 0 : filter->groups->peer_members[peer];
+}
+
+static void subscribe_shared(
+    unsigned self, const char *group_name, const char *text, struct subscription *subscription)
+{
+    struct process *it = &processes[self];
+    struct topic_filter *filter;
+    struct topic_group *group;
+    *subscription = (struct subscription){0};
+    assert_int_equal(topic_index_acquire(it->index, bytes_of_text(text), &filter), STATUS_OK);
+    assert_int_equal(topic_index_group(it->index, filter, bytes_of_text(group_name), &group), STATUS_OK);
+    assert_int_equal(topic_index_insert(it->index, filter, group, subscription), STATUS_OK);
+    assert_int_equal(routes_want(it->routes, filter, group, 0), STATUS_OK);
+}
+
+/* Ends a process without a word and starts the slot's next; stopped ones hear of it when they run again. */
+static void replace(unsigned self)
+{
+    process_end(self);
+    for (unsigned other = 0; other < PEERS; other++) {
+        if (other != self && (stopped >> other & 1) == 0)
+            bus_peer_died(processes[other].bus, self);
+    }
+    process_start(self);
+    for (unsigned other = 0; other < PEERS; other++) {
+        if (other == self)
+            continue;
+        bus_peer_started(processes[self].bus, other, origin_of(other));
+        if ((stopped >> other & 1) == 0)
+            bus_peer_started(processes[other].bus, self, origin_of(self));
+    }
+    routes_start(processes[self].routes);
+}
+
+static void routes_of_a_silent_peer_are_known_though_nobody_is_left_who_could_tell_them(void **state)
+{
+    (void)state;
+    struct subscription plain, durable, gone, shared;
+    subscribe(2, "a/+", &plain, 0);
+    subscribe(2, "b", &durable, 1);
+    subscribe(2, "c", &gone, 1);
+    unsubscribe(2, &gone, -1);
+    subscribe_shared(2, "group", "d", &shared);
+    turns(2);
+    pass_time(ROUTES_LINGER_US); /* c is taken back */
+    turns(2);
+    stopped = 1 << 2;
+    replace(0);
+    replace(1);
+    turns(3);
+    pass_time(ROUTES_SILENT_US - 1);
+    turns(1);
+    assert_false(routes_ready(processes[0].routes));
+    pass_time(1);
+    for (unsigned self = 0; self < 2; self++) {
+        assert_true(routes_ready(processes[self].routes));
+        assert_int_equal(routes_unknown(processes[self].routes), 0);
+        assert_int_equal(wanted(self, "a/+"), 1 << 2);
+        assert_int_equal(wanted_durably(self, "b"), 1 << 2);
+        assert_null(topic_index_find(processes[self].index, bytes_of_text("c")));
+        assert_int_equal(group_members(self, "d", 2), 1);
+    }
+}
+
+static void a_peer_that_runs_again_is_believed_rather_than_its_table(void **state)
+{
+    (void)state;
+    struct subscription kept, other;
+    subscribe(2, "kept", &kept, 0);
+    turns(2);
+    stopped = 1 << 2;
+    replace(0);
+    pass_time(ROUTES_SILENT_US);
+    assert_int_equal(wanted(0, "kept"), 1 << 2);
+    unsubscribe(2, &kept, 0); /* before it hears of anything that happened meanwhile */
+    clock_set(clock_monotonic_us() + ROUTES_LINGER_US, clock_real_us());
+    stopped = 0;
+    bus_tick(processes[2].bus);
+    bus_peer_died(processes[2].bus, 0);
+    subscribe(2, "other", &other, 0);
+    bus_peer_started(processes[2].bus, 0, origin_of(0));
+    bus_drain(processes[2].bus);
+    turns(4);
+    assert_int_equal(wanted(0, "kept"), 0);
+    assert_int_equal(wanted(0, "other"), 1 << 2);
+}
+
+/* The peer has read our table and serves clients: a route that is younger is not known there. */
+static void a_waiter_of_who_stood_still_waits_for_a_peer_that_began_without_it(void **state)
+{
+    (void)state;
+    static struct waiter waiter;
+    struct subscription late;
+    stopped = 1 << 2;
+    replace(0);
+    turns(1);
+    pass_time(ROUTES_SILENT_US);
+    turns(1);
+    assert_true(routes_ready(processes[0].routes));
+    stopped = 1 << 0; /* slow now: its answer takes a while */
+    subscribe(2, "late", &late, 0);
+    waiter = (struct waiter){.routes_waiter.settled = on_settled};
+    list_init(&waiter.routes_waiter.link);
+    assert_false(routes_wait(processes[2].routes, &waiter.routes_waiter));
+    bus_peer_died(processes[2].bus, 0); /* all in one turn, as the master has told it long ago */
+    bus_peer_started(processes[2].bus, 0, origin_of(0));
+    bus_drain(processes[2].bus);
+    turn(2);
+    turn(1);
+    turn(2);
+    assert_int_equal(waiter.settled, 0);
+    assert_int_equal(wanted(0, "late"), 0);
+    stopped = 0;
+    bus_drain(processes[0].bus);
+    turns(4);
+    assert_int_equal(wanted(0, "late"), 1 << 2);
+    assert_int_equal(waiter.settled, 1);
+    assert_int_equal(waiter.silent, 0);
+}
+
+static void a_table_holds_what_counts_however_often_it_changed(void **state)
+{
+    (void)state;
+    static struct subscription kept[40], changing;
+    char text[64];
+    for (unsigned i = 0; i < 40; i++) {
+        snprintf(text, sizeof text, "kept/%u", i);
+        subscribe(2, text, &kept[i], 0);
+    }
+    for (unsigned round = 0; round < 500; round++) {
+        subscribe(2, "changing/whenever/it/likes", &changing, 1);
+        unsubscribe(2, &changing, -1);
+        turns(1);
+    }
+    stopped = 1 << 2;
+    replace(0);
+    pass_time(ROUTES_SILENT_US);
+    assert_int_equal(routes_unknown(processes[0].routes), 0);
+    for (unsigned i = 0; i < 40; i++) {
+        snprintf(text, sizeof text, "kept/%u", i);
+        assert_int_equal(wanted(0, text), 1 << 2);
+    }
+}
+
+static void a_peer_whose_table_is_too_small_is_not_known_until_it_answers(void **state)
+{
+    (void)state;
+    static struct subscription many[1000];
+    char text[64];
+    for (unsigned i = 0; i < 1000; i++) {
+        snprintf(text, sizeof text, "many/%u", i);
+        subscribe(2, text, &many[i], 0);
+        if (i % 100 == 0)
+            turns(1);
+    }
+    turns(2);
+    stopped = 1 << 2;
+    replace(0);
+    pass_time(ROUTES_SILENT_US);
+    assert_true(routes_ready(processes[0].routes));
+    assert_int_equal(routes_unknown(processes[0].routes), 1 << 2);
+    stopped = 0;
+    bus_peer_died(processes[2].bus, 0);
+    bus_peer_started(processes[2].bus, 0, origin_of(0));
+    bus_drain(processes[2].bus);
+    turns(10);
+    assert_int_equal(routes_unknown(processes[0].routes), 0);
+    assert_int_equal(wanted(0, "many/999"), 1 << 2);
+}
+
 static void the_durable_bit_is_told_when_the_first_comes_and_the_last_goes(void **state)
 {
     (void)state;
@@ -372,6 +559,11 @@ int main(void)
         TEST(a_silent_peer_holds_a_waiter_exactly_one_second),
         TEST(a_dead_peers_bits_go_and_nobody_waits_for_it),
         TEST(a_new_peer_takes_full_state_before_it_is_ready),
+        TEST(routes_of_a_silent_peer_are_known_though_nobody_is_left_who_could_tell_them),
+        TEST(a_peer_that_runs_again_is_believed_rather_than_its_table),
+        TEST(a_waiter_of_who_stood_still_waits_for_a_peer_that_began_without_it),
+        TEST(a_table_holds_what_counts_however_often_it_changed),
+        TEST(a_peer_whose_table_is_too_small_is_not_known_until_it_answers),
         TEST(the_durable_bit_is_told_when_the_first_comes_and_the_last_goes),
     };
     return cmocka_run_group_tests_name("routes", tests, NULL, NULL);

@@ -129,7 +129,7 @@ void oracle_will_published(struct oracle *oracle, uint32_t number)
 static bool is_owed(const struct oracle *oracle, const struct told *told, unsigned client)
 {
     const struct heard *heard = &oracle->heard[client];
-    return told->acked_us != ORACLE_NEVER && told->qos > 0 && !told->unknown &&
+    return told->acked_us != ORACLE_NEVER && told->qos > 0 &&
            heard->subscribed_us[told->topic] < told->sent_us && heard->session_us < told->sent_us &&
            heard->forgiven_us < told->sent_us && !heard->forgive_at_connack;
 }

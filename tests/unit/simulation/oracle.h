@@ -22,11 +22,10 @@ struct told {
     unsigned qos;
     unsigned sends; /* how often the client sent it; for a will: workers published it */
     uint64_t connection;
-    uint64_t sent_us;          /* first time; for a will: when its connection ended */
-    uint64_t acked_us;         /* ORACLE_NEVER: not; for a will: as sent_us if it must be published */
-    bool unknown;              /* its worker did not know all routes: a peer stood still when it started */
-    uint32_t sequence;         /* per client */
-    bool late[ORACLE_CLIENTS]; /* one of them came with a late part */
+    uint64_t sent_us;                 /* first time; for a will: when its connection ended */
+    uint64_t acked_us;                /* ORACLE_NEVER: not; for a will: as sent_us if it must be published */
+    uint32_t sequence;                /* per client */
+    bool late[ORACLE_CLIENTS];        /* one of them came with a late part */
     uint8_t received[ORACLE_CLIENTS]; /* times, in the subscriber's present session */
     uint8_t fresh[ORACLE_CLIENTS];    /* of them without DUP */
 };

@@ -460,8 +460,6 @@ static bool on_publish(struct connection *connection, const struct packet *packe
         session_deliver(worker, worker->slot, &view);
         if (packet->qos == 2)
             *find_awaiting(session, 0) = packet->id;
-        if (routes_unknown(worker->routes) != 0)
-            worker->world->oracle.told[packet->number].unknown = true;
     }
     free(payload);
     if (result == ACCEPTANCE_DONE)

@@ -56,6 +56,8 @@ static void on_ready(void *context, bool ready, uint64_t unknown)
     struct worker *worker = context;
     world_trace(worker->world, "worker %u %s, unknown %llx", worker->slot, ready ? "ready" : "not ready",
         (unsigned long long)unknown);
+    if (ready && unknown != 0)
+        oracle_fail(&worker->world->oracle, "worker %u serves and does not know all routes", worker->slot);
     worker->ready = ready;
     if (ready)
         wills_start(worker->wills);
@@ -86,8 +88,6 @@ static enum status on_will(void *context, struct publication_view *view)
 {
     struct worker *worker = context;
     world_point(worker);
-    if (routes_unknown(worker->routes) != 0)
-        return STATUS_AGAIN; /* it can wait until all know of it */
     uint64_t durable;
     uint64_t peers = session_match(worker, view->topic, &durable);
     if (acceptance_offer(worker->acceptance, view, peers, 0, NULL, 0) == ACCEPTANCE_STALLED)
@@ -137,8 +137,11 @@ static void make_modules(struct worker *worker)
                             .room = on_acceptance_room,
                             .deliver = on_deliver},
         &worker->acceptance));
+    must(route_table_open(world->route_fds[worker->slot], worker->origin.incarnation, &worker->route_table));
     must(routes_new(&(struct routes_settings){.bus = worker->bus,
                         .index = worker->index,
+                        .table = worker->route_table,
+                        .tables = world->route_fds,
                         .counters = &worker->counters,
                         .context = worker,
                         .ready = on_ready},
@@ -241,6 +244,7 @@ void worker_destroy(struct worker *worker)
     acceptance_free(&worker->acceptance);
     topic_index_free(&worker->index);
     will_table_close(&worker->will_table);
+    route_table_close(&worker->route_table);
     bus_free(&worker->bus);
     while (worker->notices != NULL) {
         struct notice *notice = worker->notices;

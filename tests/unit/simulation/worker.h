@@ -84,6 +84,7 @@ struct worker {
     struct session_moves *moves;
     struct wills *wills;
     struct will_table *will_table;
+    struct route_table *route_table;
     struct list sessions; /* struct toy_session, in the registry */
     struct list leaving;  /* taken out or parked */
     struct list connections;

@@ -15,6 +15,7 @@
 #define REPLACED_US 10000000u /* a worker that stands still for longer is killed by the master */
 #define REST_US     40000000u /* after the wild part, at most */
 #define WILL_TABLE  65536u
+#define ROUTE_TABLE 12288u /* is written anew again and again */
 
 uint64_t world_random(struct world *world, uint64_t below)
 {
@@ -86,7 +87,8 @@ void world_init(struct world *world, uint64_t seed, bool trace)
         }
     }
     for (unsigned slot = 0; slot < world->peers; slot++) {
-        if (will_table_create(WILL_TABLE, &world->will_fds[slot]) != STATUS_OK)
+        if (will_table_create(WILL_TABLE, &world->will_fds[slot]) != STATUS_OK ||
+            route_table_create(ROUTE_TABLE, &world->route_fds[slot]) != STATUS_OK)
             abort();
         world->will_maps[slot] =
             mmap(NULL, WILL_TABLE, PROT_READ | PROT_WRITE, MAP_SHARED, world->will_fds[slot], 0);
@@ -422,6 +424,7 @@ void world_done(struct world *world)
         free(world->workers[slot].saved_wills);
         munmap(world->will_maps[slot], WILL_TABLE);
         close(world->will_fds[slot]);
+        close(world->route_fds[slot]);
     }
     while (world->flights != NULL) {
         struct flight *flight = world->flights;

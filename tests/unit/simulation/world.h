@@ -54,6 +54,7 @@ struct world {
     struct fake_lanes *lanes;
     struct bus_window windows[WORLD_PEERS_MAX][WORLD_PEERS_MAX]; /* [from][to], all writable */
     int will_fds[WORLD_PEERS_MAX];
+    int route_fds[WORLD_PEERS_MAX];
     uint8_t *will_maps[WORLD_PEERS_MAX];
     struct flight *flights;
     struct worker workers[WORLD_PEERS_MAX];
