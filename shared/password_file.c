@@ -1,10 +1,12 @@
-/* Mosquitto's password files: parsing, look-up, and the check of one password. Pure, any thread. */
+/* Password files: parsing and look-up, also of those who are not there. Pure, any thread. */
 #include "shared/password_file.h"
 
 #include "shared/topic_name.h"
 
+#include <assert.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,7 +23,9 @@ struct password_file {
     size_t size;
     struct entry *entries; /* owned; sorted by user */
     size_t count, capacity;
+    size_t scram_count;
     struct password_hash decoy;
+    uint32_t decoy_iterations, decoy_salt_size; /* of the made-up hashes for SCRAM */
 };
 
 struct parsing {
@@ -40,77 +44,6 @@ static void complain(struct parsing *parsing, const char *text)
 
 /* One line
  * ---------------------------------------------------------------------------------------------------- */
-
-/* The part before the next '$', taken off *rest. */
-static struct bytes take_part(struct bytes *rest)
-{
-    const uint8_t *dollar = rest->size > 0 ? memchr(rest->data, '$', rest->size) : NULL;
-    struct bytes part = *rest;
-    if (dollar == NULL) {
-        *rest = BYTES_NONE;
-        return part;
-    }
-    part.size = (size_t)(dollar - part.data);
-    *rest = bytes_of(dollar + 1, rest->size - part.size - 1);
-    return part;
-}
-
-/* Decodes base64 of at most `room` bytes; returns how many, 0: it is none, or too much. */
-static uint32_t decode(struct bytes text, uint8_t *to, size_t room)
-{
-    uint8_t decoded[128];
-    if (text.size == 0 || text.size % 4 != 0 || text.size / 4 * 3 > sizeof decoded)
-        return 0;
-    int size = EVP_DecodeBlock(decoded, text.data, (int)text.size);
-    for (size_t i = text.size; size > 0 && i > text.size - 2 && text.data[i - 1] == '='; i--)
-        size--;
-    if (size <= 0 || (size_t)size > room)
-        return 0;
-    memcpy(to, decoded, (size_t)size);
-    return (uint32_t)size;
-}
-
-/* Decimal, 1 to PASSWORD_ITERATIONS_MAX; 0: not that. */
-static uint32_t decode_iterations(struct bytes text)
-{
-    uint64_t number = 0;
-    if (text.size == 0 || text.size > 8)
-        return 0;
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9')
-            return 0;
-        number = number * 10 + (uint64_t)(text.data[i] - '0');
-    }
-    return number <= PASSWORD_ITERATIONS_MAX ? (uint32_t)number : 0;
-}
-
-/* NULL, or what is wrong with it. */
-static const char *decode_hash(struct bytes text, struct password_hash *ret)
-{
-    memset(ret, 0, sizeof *ret);
-    if (text.size == 0)
-        return "no password hash behind the name and ':'";
-    if (text.data[0] != '$')
-        return "a password in the clear; allowed: hashes that begin with $7$ or $6$ (mosquitto_passwd -U "
-               "FILE "
-               "converts the whole file)";
-    struct bytes rest = bytes_of(text.data + 1, text.size - 1);
-    struct bytes kind = take_part(&rest);
-    if (text_is(kind, "7"))
-        ret->kind = PASSWORD_PBKDF2;
-    else if (text_is(kind, "6"))
-        ret->kind = PASSWORD_SHA512;
-    else
-        return "an unknown kind of hash; allowed: $7$ (mosquitto_passwd -H sha512-pbkdf2) or $6$ (-H sha512)";
-    if (ret->kind == PASSWORD_PBKDF2 && (ret->iterations = decode_iterations(take_part(&rest))) == 0)
-        return "no number of iterations from 1 to 10000000 behind $7$";
-    ret->salt_size = decode(take_part(&rest), ret->salt, sizeof ret->salt);
-    if (ret->salt_size == 0)
-        return "no salt in base64 of 1 to 64 bytes";
-    if (decode(take_part(&rest), ret->hash, sizeof ret->hash) != PASSWORD_HASH_SIZE || rest.data != NULL)
-        return "no hash in base64 of 64 bytes at the end";
-    return NULL;
-}
 
 static enum status add(struct password_file *file, const struct entry *entry)
 {
@@ -139,7 +72,8 @@ static enum status parse_line(struct parsing *parsing, struct bytes line)
         complain(parsing, "the name before ':' is empty, too long or no UTF-8");
         return STATUS_OK;
     }
-    const char *wrong = decode_hash(bytes_of(colon + 1, line.size - entry.user.size - 1), &entry.hash);
+    const char *wrong =
+        password_hash_parse(bytes_of(colon + 1, line.size - entry.user.size - 1), &entry.hash);
     if (wrong != NULL) {
         complain(parsing, wrong);
         return STATUS_OK;
@@ -181,19 +115,59 @@ static void complain_of_doubles(struct parsing *parsing)
     }
 }
 
-/* As costly as the costliest of the file, and no known password's hash. */
-static void make_decoy(struct password_file *file)
+static uint32_t larger(uint32_t a, uint32_t b)
 {
-    struct password_hash *decoy = &file->decoy;
-    *decoy = (struct password_hash){.kind = PASSWORD_SHA512, .salt_size = 12};
+    return a > b ? a : b;
+}
+
+/* Whoever fails does as much work of either kind as the costliest of the file, be it known or not. */
+static void even_out(struct password_file *file)
+{
+    struct password_work most = {0};
+    for (size_t i = 0; i < file->count; i++) {
+        struct password_work work = password_hash_work(&file->entries[i].hash);
+        most.sha512 = larger(most.sha512, work.sha512);
+        most.sha256 = larger(most.sha256, work.sha256);
+    }
+    for (size_t i = 0; i < file->count; i++) {
+        struct password_hash *hash = &file->entries[i].hash;
+        struct password_work work = password_hash_work(hash);
+        hash->more = (struct password_work){most.sha512 - work.sha512, most.sha256 - work.sha256};
+    }
+    file->decoy = (struct password_hash){.kind = PASSWORD_SHA512, .salt_size = 12, .more = most};
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* Iterations and size of the salt as most SCRAM hashes have them; with equally many the larger ones. */
+static enum status choose_decoys(struct password_file *file)
+{
+    uint64_t *kinds = malloc((file->count + 1) * sizeof *kinds);
+    size_t count = 0, best = 0, run = 0;
+    if (kinds == NULL)
+        return STATUS_NO_MEMORY;
     for (size_t i = 0; i < file->count; i++) {
         const struct password_hash *hash = &file->entries[i].hash;
-        if (hash->kind != PASSWORD_PBKDF2)
-            continue;
-        decoy->kind = PASSWORD_PBKDF2;
-        if (hash->iterations > decoy->iterations)
-            decoy->iterations = hash->iterations;
+        if (hash->kind == PASSWORD_SCRAM_SHA_256)
+            kinds[count++] = (uint64_t)hash->iterations << 32 | hash->salt_size;
     }
+    if (count > 1)
+        qsort(kinds, count, sizeof *kinds, compare_numbers);
+    for (size_t i = 0; i < count; i++) {
+        run = i > 0 && kinds[i] == kinds[i - 1] ? run + 1 : 1;
+        if (run < best)
+            continue;
+        best = run;
+        file->decoy_iterations = (uint32_t)(kinds[i] >> 32);
+        file->decoy_salt_size = (uint32_t)kinds[i];
+    }
+    file->scram_count = count;
+    free(kinds);
+    return STATUS_OK;
 }
 
 /* Only names are needed of the text from here on. */
@@ -233,7 +207,9 @@ enum status password_file_parse(
             qsort(file->entries, file->count, sizeof *file->entries, compare_entries);
         complain_of_doubles(&parsing);
         wipe_hashes(file);
-        make_decoy(file);
+        even_out(file);
+        if (status == STATUS_OK)
+            status = choose_decoys(file);
         if (status == STATUS_OK && parsing.failed)
             status = STATUS_INVALID;
     }
@@ -265,6 +241,11 @@ size_t password_file_count(const struct password_file *file)
     return file->count;
 }
 
+size_t password_file_scram_count(const struct password_file *file)
+{
+    return file->scram_count;
+}
+
 const struct password_hash *password_file_find(const struct password_file *file, struct bytes user)
 {
     size_t low = 0, high = file->count;
@@ -286,30 +267,31 @@ const struct password_hash *password_file_decoy(const struct password_file *file
     return &file->decoy;
 }
 
-/* One password
+/* Users of SCRAM
  * ------------------------------------------------------------------------------------------------ */
 
-static bool hash_sha512(
-    const struct password_hash *hash, struct bytes password, uint8_t to[PASSWORD_HASH_SIZE])
+static void make_up(const uint8_t key[PASSWORD_DECOY_KEY_SIZE], const char *purpose, struct bytes user,
+    uint8_t to[PASSWORD_HASH_SIZE])
 {
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    bool done = context != NULL && EVP_DigestInit_ex(context, EVP_sha512(), NULL) == 1 &&
-                EVP_DigestUpdate(context, password.data, password.size) == 1 &&
-                EVP_DigestUpdate(context, hash->salt, hash->salt_size) == 1 &&
-                EVP_DigestFinal_ex(context, to, NULL) == 1;
-    EVP_MD_CTX_free(context);
-    return done;
+    uint8_t own[PASSWORD_HASH_SIZE];
+    const uint8_t *name = user.size > 0 ? user.data : (const uint8_t *)"";
+    bool done = HMAC(EVP_sha512(), key, PASSWORD_DECOY_KEY_SIZE, (const uint8_t *)purpose, strlen(purpose),
+                    own, NULL) != NULL &&
+                HMAC(EVP_sha512(), own, sizeof own, name, user.size, to, NULL) != NULL;
+    assert(done); /* fails for want of memory alone, and nobody may learn from that who exists */
 }
 
-bool password_hash_fits(const struct password_hash *hash, struct bytes password)
+bool password_file_scram(const struct password_file *file, const uint8_t key[PASSWORD_DECOY_KEY_SIZE],
+    struct bytes user, struct password_hash *ret_hash)
 {
-    uint8_t made[PASSWORD_HASH_SIZE];
-    const char *text = password.size > 0 ? (const char *)password.data : "";
-    bool done = hash->kind == PASSWORD_PBKDF2
-                    ? PKCS5_PBKDF2_HMAC(text, (int)password.size, hash->salt, (int)hash->salt_size,
-                          (int)hash->iterations, EVP_sha512(), sizeof made, made) == 1
-                    : hash_sha512(hash, bytes_of(text, password.size), made);
-    bool fits = done && CRYPTO_memcmp(made, hash->hash, sizeof made) == 0;
-    OPENSSL_cleanse(made, sizeof made);
-    return fits;
+    const struct password_hash *hash = password_file_find(file, user);
+    bool known = hash != NULL && hash->kind == PASSWORD_SCRAM_SHA_256;
+    struct password_hash decoy = {.kind = PASSWORD_SCRAM_SHA_256,
+        .iterations = file->decoy_iterations,
+        .salt_size = file->decoy_salt_size};
+    assert(file->scram_count > 0);
+    make_up(key, "salt", user, decoy.salt);
+    make_up(key, "keys", user, decoy.hash);
+    *ret_hash = known ? *hash : decoy;
+    return known;
 }

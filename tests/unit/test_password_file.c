@@ -21,7 +21,7 @@ static const char good[] =
     "3SkdQZ9Kd0w6Nt70MyvgAoYMvhhesN3baJ7Xtskx3cXbqReElx65c2BgUITXtYGlDn4zdZ9achEjtQFKSONrGQ==\n";
 
 struct problems {
-    char text[2048];
+    char text[4096];
     unsigned count;
 };
 
@@ -67,18 +67,80 @@ static void passwords_of_either_kind_fit_their_users_alone(void **state)
     assert_null(file);
 }
 
-static void the_decoy_is_as_costly_as_the_costliest(void **state)
+static void scram_lines_serve_passwords_too(void **state)
 {
     (void)state;
-    struct password_file *file = parse(good);
-    const struct password_hash *decoy = password_file_decoy(file);
-    assert_int_equal(decoy->kind, PASSWORD_PBKDF2);
-    assert_int_equal(decoy->iterations, 101);
-    assert_false(password_hash_fits(decoy, bytes_of_text("secret")));
+    /* RFC 7677's example, as gsasl --mkpasswd prints it */
+    struct password_file *file = parse(
+        "user:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
+        "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=\n");
+    assert_int_equal(password_file_scram_count(file), 1);
+    assert_true(fits(file, "user", "pencil"));
+    assert_true(fits(file, "user",
+        "pen\xC2\xAD"
+        "cil")); /* a soft hyphen is nothing */
+    assert_false(fits(file, "user", "Pencil"));
+    assert_false(fits(file, "user", ""));
+    assert_false(fits(file, "user", "\xff"));
+    const struct password_hash *hash = password_file_find(file, bytes_of_text("user"));
+    assert_false(password_hash_fits(hash, bytes_of("pencil\0", 7)));
+    assert_false(password_hash_fits(hash, BYTES_NONE));
+    password_file_free(&file);
+}
+
+static void lines_that_we_make_are_lines_that_we_read(void **state)
+{
+    (void)state;
+    char line[PASSWORD_SCRAM_TEXT_MAX + 8] = "u:", other[PASSWORD_SCRAM_TEXT_MAX];
+    const char *wrong = NULL;
+    assert_true(password_scram_make(bytes_of_text("secret \xE2\x82\xAC"), 5000, line + 2, &wrong));
+    assert_true(password_scram_make(bytes_of_text("secret \xE2\x82\xAC"), 5000, other, &wrong));
+    assert_null(wrong);
+    assert_string_not_equal(line + 2, other); /* each with a salt of its own */
+    struct password_file *file = parse(line);
+    assert_true(fits(file, "u", "secret \xE2\x82\xAC"));
+    assert_false(fits(file, "u", "secret"));
+    password_file_free(&file);
+    assert_false(password_scram_make(BYTES_NONE, 5000, other, &wrong));
+    assert_non_null(wrong);
+    assert_false(password_scram_make(bytes_of_text("\x01"), 5000, other, &wrong));
+    assert_false(password_scram_make(bytes_of_text("\xff"), 5000, other, &wrong));
+    assert_false(password_scram_make(bytes_of("a\0b", 3), 5000, other, &wrong));
+}
+
+static struct password_work failing_work(const struct password_hash *hash)
+{
+    struct password_work work = password_hash_work(hash);
+    return (struct password_work){work.sha512 + hash->more.sha512, work.sha256 + hash->more.sha256};
+}
+
+/* Whose password is wrong, and who is not there, do the same work. */
+static void all_failures_cost_the_same(void **state)
+{
+    (void)state;
+    static const char *const users[] = {"alice", "bob", "carol", "slow", "user"};
+    char text[2048];
+    snprintf(text, sizeof text, "%s%s", good,
+        "slow:$7$900$YO9UdWDq6qXHBS5V$"
+        "r2DXA+xPSZV+rsSzRl0/zDwJwbsCLrR7uNGCiQ/rSoH1IfvIb5EuQvwj1zyI9oaERNqJszHswxDM8SwCjL5d0w==\n"
+        "user:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
+        "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=\n");
+    struct password_file *file = parse(text);
+    struct password_work decoy = failing_work(password_file_decoy(file));
+    assert_int_equal(decoy.sha512, 900);
+    assert_int_equal(decoy.sha256, 4096);
+    for (size_t i = 0; i < sizeof users / sizeof *users; i++) {
+        struct password_work work = failing_work(password_file_find(file, bytes_of_text(users[i])));
+        assert_int_equal(work.sha512, decoy.sha512);
+        assert_int_equal(work.sha256, decoy.sha256);
+    }
+    assert_false(password_hash_fits(password_file_decoy(file), bytes_of_text("secret")));
+    assert_true(fits(file, "alice", "secret"));
     password_file_free(&file);
     file = parse("");
     assert_int_equal(password_file_count(file), 0);
-    assert_int_equal(password_file_decoy(file)->kind, PASSWORD_SHA512);
+    assert_int_equal(password_file_scram_count(file), 0);
+    assert_false(password_hash_fits(password_file_decoy(file), bytes_of_text("secret")));
     password_file_free(&file);
 }
 
@@ -103,12 +165,18 @@ static void every_mistake_is_told_with_its_line(void **state)
         "i:$6$YO9UdWDq6qXHBS5V$"
         "r2DXA+xPSZV+rsSzRl0/zDwJwbsCLrR7uNGCiQ/rSoH1IfvIb5EuQvwj1zyI9oaERNqJszHswxDM8SwCjL5d0w==\n"
         "i:$6$YO9UdWDq6qXHBS5V$"
-        "r2DXA+xPSZV+rsSzRl0/zDwJwbsCLrR7uNGCiQ/rSoH1IfvIb5EuQvwj1zyI9oaERNqJszHswxDM8SwCjL5d0w==";
+        "r2DXA+xPSZV+rsSzRl0/zDwJwbsCLrR7uNGCiQ/rSoH1IfvIb5EuQvwj1zyI9oaERNqJszHswxDM8SwCjL5d0w==\n"
+        "s:{SCRAM-SHA-256}4095,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,x\n"
+        "t:{SCRAM-SHA-256}4096,,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,x\n"
+        "u:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=\n"
+        "v:{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,"
+        "wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=,c4a49510\n"
+        "w:{SCRAM-SHA-1}4096,W22ZaJ0SNY7soEsUEjb6gQ==,AA==,AA==";
     struct problems problems = {0};
     struct password_file *file = NULL;
     assert_int_equal(password_file_parse(bytes_of_text(text), note, &problems, &file), STATUS_INVALID);
     assert_null(file);
-    assert_int_equal(problems.count, 13);
+    assert_int_equal(problems.count, 18);
     assert_non_null(strstr(problems.text, "1: a password in the clear"));
     assert_non_null(strstr(problems.text, "2: no ':'"));
     assert_non_null(strstr(problems.text, "5: an unknown kind"));
@@ -118,6 +186,11 @@ static void every_mistake_is_told_with_its_line(void **state)
     assert_non_null(strstr(problems.text, "9: no hash"));
     assert_non_null(strstr(problems.text, "10: no hash"));
     assert_non_null(strstr(problems.text, "15: the user \"i\" stands in line 14 already"));
+    assert_non_null(strstr(problems.text, "16: no number of iterations from 4096"));
+    assert_non_null(strstr(problems.text, "17: no salt"));
+    assert_non_null(strstr(problems.text, "18: no StoredKey"));
+    assert_non_null(strstr(problems.text, "19: something behind StoredKey and ServerKey"));
+    assert_non_null(strstr(problems.text, "20: a password in the clear"));
     assert_null(strstr(problems.text, "secret"));
 }
 
@@ -125,7 +198,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(passwords_of_either_kind_fit_their_users_alone),
-        cmocka_unit_test(the_decoy_is_as_costly_as_the_costliest),
+        cmocka_unit_test(scram_lines_serve_passwords_too),
+        cmocka_unit_test(lines_that_we_make_are_lines_that_we_read),
+        cmocka_unit_test(all_failures_cost_the_same),
         cmocka_unit_test(every_mistake_is_told_with_its_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
