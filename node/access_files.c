@@ -77,15 +77,31 @@ static void on_problem(void *context, unsigned line, const char *text)
     config_complain_line(context, line, "%s", text);
 }
 
-static enum status check_passwords(const struct config_context *context, const struct text *text)
+/* Users of whom nobody can log in are probably a surprise. */
+static void warn_of_useless_users(
+    const struct config_context *context, uint32_t methods, const struct access_summary *summary)
+{
+    if (summary->users == 0)
+        config_warn(context, "", "has no user: nobody can log in by password");
+    else if (summary->scram_users == 0 && !(methods & CONFIG_AUTH_PASSWORD))
+        config_warn(context, "",
+            "has no user whose line begins with {SCRAM-SHA-256}, and auth.methods takes nothing else: nobody "
+            "can log in");
+}
+
+static enum status check_passwords(const struct config *config, const struct config_context *context,
+    const struct text *text, struct access_summary *ret_summary)
 {
     struct password_file *passwords = NULL;
     enum status status =
         password_file_parse(bytes_of(text->data, text->size), on_problem, (void *)context, &passwords);
-    if (status == STATUS_OK && password_file_count(passwords) == 0)
-        config_warn(context, "", "has no user: nobody can log in by password");
+    if (status != STATUS_OK)
+        return status;
+    ret_summary->users = password_file_count(passwords);
+    ret_summary->scram_users = password_file_scram_count(passwords);
+    warn_of_useless_users(context, config->auth.methods, ret_summary);
     password_file_free(&passwords);
-    return status;
+    return STATUS_OK;
 }
 
 /* Can a client's name be trusted? */
@@ -138,15 +154,17 @@ static enum status serialize(
     return STATUS_OK;
 }
 
-enum status access_files_load(
-    const struct config *config, uint8_t **ret_block, size_t *ret_size, struct config_errors *errors)
+enum status access_files_load(const struct config *config, uint8_t **ret_block, size_t *ret_size,
+    struct access_summary *ret_summary, struct config_errors *errors)
 {
+    struct access_summary summary = {0};
     struct text passwords = {0}, acl = {0};
     struct config_context context = {.errors = errors, .file = config->auth.password_file};
     enum status status = STATUS_OK;
     if (context.file != NULL)
-        status =
-            read_text(&context, true, &passwords) ? check_passwords(&context, &passwords) : STATUS_INVALID;
+        status = read_text(&context, true, &passwords)
+                     ? check_passwords(config, &context, &passwords, &summary)
+                     : STATUS_INVALID;
     context.file = config->auth.acl_file;
     if (context.file != NULL) { /* also after mistakes in the other: all at once */
         enum status other =
@@ -157,6 +175,8 @@ enum status access_files_load(
         status = serialize(&passwords, &acl, ret_block, ret_size);
     text_wipe(&passwords);
     text_wipe(&acl);
+    if (status == STATUS_OK)
+        *ret_summary = summary;
     return status;
 }
 

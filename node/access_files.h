@@ -17,12 +17,18 @@ struct access_files { /* NULL: none configured */
     struct acl *acl;
 };
 
+/* What the master itself has to say of them. */
+struct access_summary {
+    size_t users;
+    size_t scram_users; /* of them, those who can log in by SCRAM-SHA-256 */
+};
+
 /*
  * Master: reads and checks the files that the configuration names. Every mistake is an entry in `errors` with
  * file and line. `*ret_block` is for access_files_wipe(). STATUS_INVALID: there was a mistake.
  */
 enum status access_files_load(const struct config *config, uint8_t **ret_block, size_t *ret_size,
-    struct config_errors *errors) CHECK_RESULT;
+    struct access_summary *ret_summary, struct config_errors *errors) CHECK_RESULT;
 /* Wipes and frees a block; nulls the pointer. */
 void access_files_wipe(uint8_t **block, size_t size);
 

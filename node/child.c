@@ -119,6 +119,7 @@ static enum status take_start(struct child *child, struct control_message *start
     child->workers = start->workers;
     child->incarnation = start->incarnation;
     memcpy(child->node_key, start->node_key, sizeof child->node_key);
+    memcpy(child->decoy_key, start->decoy_key, sizeof child->decoy_key);
     child->private->listeners = start->listeners;
     return STATUS_OK;
 }

@@ -15,6 +15,7 @@
 #include "shared/bytes.h"
 #include "shared/config.h"
 #include "shared/counters.h"
+#include "shared/password_file.h"
 #include "shared/status.h"
 
 #include <event2/event.h>
@@ -85,6 +86,7 @@ struct child {
     unsigned workers;     /* slots 0 … workers-1 exist */
     uint64_t incarnation; /* never used before by any process of this node */
     uint8_t node_key[32]; /* the same in all children of this master: keyed_hash_init_from() */
+    uint8_t decoy_key[PASSWORD_DECOY_KEY_SIZE]; /* of this node for good: password_file_scram() */
 
     const struct config *config; /* owned by the child module */
     struct bytes secrets; /* what tls_material_serialize() made; read-only, locked, never dumped; gone after

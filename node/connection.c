@@ -5,6 +5,7 @@
  */
 #include "node/connection.h"
 #include "node/connection_rate.h"
+#include "node/enhanced_auth.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 #include "node/worker_proxy.h"
@@ -25,7 +26,7 @@ static void on_timeout(struct timer_wheel *wheel, struct timer *timer);
 
 static const struct {
     const char *text;
-    uint8_t next; /* bits: allowed states after this one */
+    uint16_t next; /* bits: allowed states after this one */
 } states[] = {
 #define TO(state) (1u << (state))
     [CONNECTION_PROXY] = {"waiting for its PROXY header",
@@ -34,7 +35,10 @@ static const struct {
         TO(CONNECTION_WAITING) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
     [CONNECTION_WAITING] = {"waiting for CONNECT",
         TO(CONNECTION_AUTHORIZING) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
-    [CONNECTION_AUTHORIZING] = {"finding out who it is",
+    [CONNECTION_AUTHORIZING] = {"finding out who it is", TO(CONNECTION_AUTHENTICATING) |
+                                                             TO(CONNECTION_CLAIMING) |
+                                                             TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
+    [CONNECTION_AUTHENTICATING] = {"authenticating",
         TO(CONNECTION_CLAIMING) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
     [CONNECTION_CLAIMING] = {"claiming its session",
         TO(CONNECTION_ACTIVE) | TO(CONNECTION_DRAINING) | TO(CONNECTION_CLOSED)},
@@ -60,6 +64,7 @@ static uint64_t state_timeout_ms(const struct connection *connection, enum conne
                                                  : listener->connect_timeout_ms;
     case CONNECTION_WAITING:
     case CONNECTION_AUTHORIZING:
+    case CONNECTION_AUTHENTICATING:
         return listener->connect_timeout_ms;
     case CONNECTION_DRAINING:
         return TRANSPORT_LINGER_MS;
@@ -185,6 +190,7 @@ static void leave(struct connection *connection, bool with_will)
     if (connection->state < CONNECTION_ACTIVE)
         connection->worker->counters->connections_refused++;
     connect_abandon(connection);
+    enhanced_auth_end(connection);
     connection_rate_close(connection);
     subscribe_abandon(connection);
     acceptance_forget(connection->worker->acceptance, connection);
@@ -558,6 +564,7 @@ static void on_socket_event(evutil_socket_t fd, short events, void *argument)
         watch(connection); /* its end is not listened for any more */
         break;
     case CONNECTION_WAITING:
+    case CONNECTION_AUTHENTICATING:
     case CONNECTION_ACTIVE:
         break;
     }
@@ -651,6 +658,7 @@ static void on_timeout(struct timer_wheel *wheel, struct timer *timer)
             connection, MQTT_PROTOCOL_ERROR, "no CONNECT within connect_timeout of its listener");
         return;
     case CONNECTION_AUTHORIZING:
+    case CONNECTION_AUTHENTICATING:
         connection->worker->counters->connections_timeout++;
         connect_timed_out(connection);
         return;

@@ -19,14 +19,15 @@ struct session;
 struct worker_listener;
 
 enum connection_state {
-    CONNECTION_PROXY,       /* accepted behind a load balancer, until its PROXY header has come */
-    CONNECTION_HANDSHAKE,   /* TLS, WebSocket or both, until the handshake is done */
-    CONNECTION_WAITING,     /* until CONNECT has come */
-    CONNECTION_AUTHORIZING, /* CONNECT is well-formed; who is it, may it connect */
-    CONNECTION_CLAIMING,    /* it may; its session is being claimed or moved here; until CONNACK */
-    CONNECTION_ACTIVE,      /* CONNACK 0 sent; until it ends */
-    CONNECTION_DRAINING,    /* our side is shut down; until the client's FIN or a short time-out */
-    CONNECTION_CLOSED,      /* off the event loop; freed at the end of the turn */
+    CONNECTION_PROXY,          /* accepted behind a load balancer, until its PROXY header has come */
+    CONNECTION_HANDSHAKE,      /* TLS, WebSocket or both, until the handshake is done */
+    CONNECTION_WAITING,        /* until CONNECT has come */
+    CONNECTION_AUTHORIZING,    /* CONNECT is well-formed; who is it, may it connect */
+    CONNECTION_AUTHENTICATING, /* its Authentication Method goes on: only AUTH and DISCONNECT may come */
+    CONNECTION_CLAIMING,       /* it may; its session is being claimed or moved here; until CONNACK */
+    CONNECTION_ACTIVE,         /* CONNACK 0 sent; until it ends */
+    CONNECTION_DRAINING,       /* our side is shut down; until the client's FIN or a short time-out */
+    CONNECTION_CLOSED,         /* off the event loop; freed at the end of the turn */
 };
 
 /* Why a connection is not read. Any bit set: its bytes stay where they are. */
@@ -89,6 +90,7 @@ struct connection {
     struct session *session;              /* CONNECTION_ACTIVE; NULL otherwise */
     struct connection_identity *identity; /* owned: from its certificate, until CONNACK; NULL: none */
     struct connecting *connecting;        /* owned: what is known from CONNECT until CONNACK */
+    struct auth_exchange *exchange;       /* owned: authentication under way (enhanced_auth.h); NULL: none */
     uint8_t state;                        /* enum connection_state, set by connection_enter() only */
     uint8_t hold;                         /* enum connection_hold bits */
     uint8_t version;                      /* enum mqtt_version, 0 before CONNECT */
@@ -98,6 +100,7 @@ struct connection {
     bool half_closed; /* it has closed its side and left something to read */
     bool processing;  /* packets of it are being dispatched: do not free */
     bool problem_information;
+    uint8_t auth_method;          /* enum auth_method: the Authentication Method of its CONNECT */
     bool limited;                 /* a struct connection_rate lies behind this one */
     uint16_t keep_alive_s;        /* in force; 0: none */
     uint16_t receive_maximum;     /* the client's */

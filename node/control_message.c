@@ -42,11 +42,11 @@ static const struct message_shape {
     const char *name;
     unsigned descriptors_min;
     unsigned descriptors_max;
-    struct field fields[11];
+    struct field fields[12];
 } shapes[CONTROL_TYPES] = {
     [CONTROL_START] = {"START", START_FD_COUNT, START_FD_COUNT,
         {U16(role), U16(slot), U16(workers), U16(listeners), U16(drop), U32(uid), U32(gid), U64(incarnation),
-            U64(number), KEY(node_key)}},
+            U64(number), KEY(node_key), KEY(decoy_key)}},
     [CONTROL_OWN_SLOT] = {"OWN_SLOT", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot)}},
     [CONTROL_LANE] = {"LANE", LANE_FD_COUNT, LANE_FD_COUNT, {U16(slot)}},
     [CONTROL_BEGIN] = {"BEGIN", 0, 0, {{FIELD_END, 0}}},

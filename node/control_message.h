@@ -19,7 +19,7 @@
 enum control_type {
     /* master → child: the start-up, in this order */
     CONTROL_START = 1,       /* role, slot, workers, listeners, drop, uid, gid, incarnation, number:
-                                generation, node_key */
+                                generation, node_key, decoy_key */
     CONTROL_OWN_SLOT = 2,    /* slot */
     CONTROL_LANE = 3,        /* slot: the peer */
     CONTROL_BEGIN = 4,       /* the last one: nothing; CONTROL_PEER_STARTED may stand before it */
@@ -53,6 +53,7 @@ struct control_message {
     uint64_t incarnation;
     uint64_t number;
     uint8_t node_key[32];
+    uint8_t decoy_key[32];
     char text[CONTROL_TEXT_MAX]; /* terminated; cut when sent, if need be */
     unsigned descriptor_count;
     int descriptors[CONTROL_DESCRIPTORS_MAX]; /* borrowed when sent, owned by whoever received them */

@@ -195,7 +195,7 @@ static enum status open_loop(struct master *master)
     return master_log_open(master->base, log->level, log->format, &master->log);
 }
 
-static enum status open_children(struct master *master)
+static enum status open_children(struct master *master, const uint8_t decoy_key[MASTER_KEY_SIZE])
 {
     struct master_children settings = {.base = master->base,
         .generation = master->running,
@@ -209,6 +209,7 @@ static enum status open_children(struct master *master)
         .switched = on_child_switched};
     if (getrandom(settings.node_key, sizeof settings.node_key, 0) != (ssize_t)sizeof settings.node_key)
         return STATUS_SYSTEM;
+    memcpy(settings.decoy_key, decoy_key, sizeof settings.decoy_key);
     return master_children_open(&settings, &master->children);
 }
 
@@ -231,7 +232,10 @@ static enum status open_node(struct master *master)
 {
     const struct config *config = master->running->config;
     const char *what = NULL;
+    uint8_t decoy_key[MASTER_KEY_SIZE];
     enum status status = master_folders_open(config, &master->folders);
+    if (status == STATUS_OK) /* kept over restarts, so that what is made up with it stays the same */
+        status = master_folders_key(config, &master->folders, "decoy.key", decoy_key);
     if (status != STATUS_OK)
         return status;
     status = master_memory_open(config, &master->memory, &what);
@@ -243,7 +247,7 @@ static enum status open_node(struct master *master)
     if (status != STATUS_OK)
         return status;
     what = "the table of workers";
-    status = open_children(master);
+    status = open_children(master, decoy_key);
     if (status == STATUS_OK) {
         what = "what reloads";
         status = master_reload_open(master, &master->reload);
@@ -261,15 +265,38 @@ static enum status open_node(struct master *master)
     return status;
 }
 
+/* How users prove who they are: ", users log in by password or SCRAM-SHA-256", or "". */
+static void describe_login(const struct config *config, const struct config_listener *listener,
+    const struct access_summary *users, char *to, size_t room)
+{
+    uint32_t methods = config_listener_methods(config, listener);
+    if (users->scram_users == 0)
+        methods &= CONFIG_AUTH_PASSWORD;
+    static const struct {
+        uint32_t method;
+        const char *text;
+    } texts[] = {{CONFIG_AUTH_PASSWORD, "password"}, {CONFIG_AUTH_SCRAM_SHA_256, "SCRAM-SHA-256"},
+        {CONFIG_AUTH_SCRAM_SHA_256_PLUS, "SCRAM-SHA-256-PLUS"}};
+    to[0] = '\0';
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        if (!(methods & texts[i].method))
+            continue;
+        used += (size_t)snprintf(
+            to + used, room - used, "%s%s", used == 0 ? ", users log in by " : " or ", texts[i].text);
+    }
+}
+
 /* Who can connect to a listener, in words. */
-static void describe_access(
-    const struct config *config, const struct config_listener *listener, char *to, size_t room)
+static void describe_access(const struct config *config, const struct config_listener *listener,
+    const struct access_summary *users, char *to, size_t room)
 {
     const struct config_tls *tls = &listener->tls;
     bool by_certificate = tls->peer_cert_as_username != CONFIG_PEER_CERT_NONE;
+    char login[96];
+    describe_login(config, listener, users, login, sizeof login);
     snprintf(to, room, "anonymous clients %s%s%s%s%s",
-        config_listener_allows_anonymous(config, listener) ? "may connect" : "are refused",
-        config->auth.password_file != NULL ? ", users log in by password" : "",
+        config_listener_allows_anonymous(config, listener) ? "may connect" : "are refused", login,
         by_certificate ? ", a client certificate is a login" : "",
         tls->fail_if_no_peer_cert ? ", a client certificate is required" : "",
         listener->proxy_protocol ? ", behind a proxy that announces them" : "");
@@ -284,7 +311,7 @@ static void log_start(const struct master *master)
         const struct config_listener *listener = &config->listeners[i];
         char address[MASTER_ADDRESS_SIZE], access[256];
         master_listeners_address(&master->listeners, i, address);
-        describe_access(config, listener, access, sizeof access);
+        describe_access(config, listener, &master->running->users, access, sizeof access);
         log_notice("listener %s on %s%s, %s", listener->key, address,
             listener->bind.both_families && address[0] == '[' ? " (IPv4 and IPv6)" : "", access);
     }

@@ -68,6 +68,7 @@ struct master_children {
     const struct master_listeners *listeners;
     struct master_log *log;
     uint8_t node_key[32];
+    uint8_t decoy_key[32];
     unsigned count;
     struct master_child *table; /* owned, [slot] */
     struct event *tick;         /* owned; pings */

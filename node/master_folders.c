@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -241,6 +242,53 @@ enum status master_folders_incarnation(struct master_folders *folders, uint64_t 
             return status;
     }
     *ret_incarnation = folders->incarnation_next++;
+    return STATUS_OK;
+}
+
+/* ---- keys -----------------------------------------------------------------------------------------------
+ */
+
+/* Whole or not at all: written under another name first. */
+static bool make_key(const struct master_folders *folders, const char *name, uint8_t key[MASTER_KEY_SIZE])
+{
+    char fresh[64];
+    snprintf(fresh, sizeof fresh, "%s.new", name);
+    if (getrandom(key, MASTER_KEY_SIZE, 0) != MASTER_KEY_SIZE)
+        return false;
+    unlinkat(folders->data_dir, fresh, 0);
+    int fd = open_file(folders, folders->data_dir, fresh);
+    bool done = fd >= 0 && write(fd, key, MASTER_KEY_SIZE) == MASTER_KEY_SIZE && fsync(fd) == 0 &&
+                renameat(folders->data_dir, fresh, folders->data_dir, name) == 0;
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = error;
+    return done && fsync(folders->data_dir) == 0;
+}
+
+enum status master_folders_key(const struct config *config, const struct master_folders *folders,
+    const char *name, uint8_t ret_key[MASTER_KEY_SIZE])
+{
+    uint8_t key[MASTER_KEY_SIZE + 1];
+    int fd = openat(folders->data_dir, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    ssize_t size = MASTER_KEY_SIZE;
+    if (fd >= 0) {
+        size = read(fd, key, sizeof key);
+        close(fd);
+    } else if (errno != ENOENT || !make_key(folders, name, key)) {
+        size = -1;
+    }
+    if (size < 0) {
+        log_error("cannot read or make %s/%s: %s", config->node.data_dir, name, strerror(errno));
+        return STATUS_SYSTEM;
+    }
+    if (size != MASTER_KEY_SIZE) {
+        log_error("%s/%s is no key of %d bytes: remove it, or put back the one that was there",
+            config->node.data_dir, name, MASTER_KEY_SIZE);
+        return STATUS_REFUSED;
+    }
+    memcpy(ret_key, key, MASTER_KEY_SIZE);
+    explicit_bzero(key, sizeof key);
     return STATUS_OK;
 }
 

@@ -30,6 +30,12 @@ enum status master_folders_open(const struct config *config, struct master_folde
 void master_folders_make_parents(const char *path);
 void master_folders_close(struct master_folders *folders);
 
+/* A random key that the node keeps in data_dir under that name: read, or made at the first time. Logs what is
+ * wrong; STATUS_SYSTEM or STATUS_REFUSED. */
+#define MASTER_KEY_SIZE 32
+enum status master_folders_key(const struct config *config, const struct master_folders *folders,
+    const char *name, uint8_t ret_key[MASTER_KEY_SIZE]) CHECK_RESULT;
+
 /* A number that no process of this node ever had, also before restarts and whatever the clock did. */
 enum status master_folders_incarnation(
     struct master_folders *folders, uint64_t *ret_incarnation) CHECK_RESULT;

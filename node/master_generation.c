@@ -4,7 +4,6 @@
  */
 #include "node/master_generation.h"
 
-#include "node/access_files.h"
 #include "node/descriptor.h"
 #include "node/sealed_block.h"
 #include "shared/config_path.h"
@@ -138,7 +137,7 @@ static enum status load_files(
     size_t access_size = 0;
     enum status status =
         tls_material_load(next->config, running != NULL ? &running->past : NULL, &material, errors);
-    enum status other = access_files_load(next->config, &access, &access_size, errors);
+    enum status other = access_files_load(next->config, &access, &access_size, &next->users, errors);
     status = status == STATUS_OK ? other : status;
     if (status == STATUS_OK) {
         tls_material_remember(material, &next->past);
@@ -191,7 +190,8 @@ static void check_files(void *context, const struct config *config, struct confi
         memcpy(rest.listeners, config->listeners, config->listener_count * sizeof *rest.listeners);
     leave_out_unreadable(&rest);
     enum status status = tls_material_load(&rest, running != NULL ? &running->past : NULL, &material, errors);
-    enum status other = access_files_load(&rest, &access, &access_size, errors);
+    struct access_summary users;
+    enum status other = access_files_load(&rest, &access, &access_size, &users, errors);
     (void)status;
     (void)other;
     tls_material_free(&material);

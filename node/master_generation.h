@@ -6,6 +6,7 @@
 #ifndef NODE_MASTER_GENERATION_H
 #define NODE_MASTER_GENERATION_H
 
+#include "node/access_files.h"
 #include "node/tls_material.h"
 #include "shared/config.h"
 #include "shared/config_difference.h"
@@ -22,6 +23,7 @@ struct generation {
     int access_fd;         /* owned: access_files_load() */
     struct tls_material_past past;
     uint8_t access_digest[TLS_DIGEST_SIZE];
+    struct access_summary users;           /* of the password file */
     json_t *certificates;                  /* owned: what `shoalctl certs` tells of each listener */
     struct config_differences differences; /* to the one that ran when this one was loaded */
 };

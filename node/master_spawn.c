@@ -74,6 +74,7 @@ static void send_start(struct master_child *child)
         .number = all->generation->number,
         .descriptor_count = START_FD_COUNT};
     memcpy(message.node_key, all->node_key, sizeof message.node_key);
+    memcpy(message.decoy_key, all->decoy_key, sizeof message.decoy_key);
     message.descriptors[START_FD_RUN_DIR] = all->folders->run_dir;
     message.descriptors[START_FD_LOCK] = all->folders->lock;
     message.descriptors[START_FD_CONFIG] = all->generation->config_fd;

@@ -4,6 +4,7 @@
  */
 #include "node/connection.h"
 #include "node/connection_rate.h"
+#include "node/enhanced_auth.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 
@@ -18,7 +19,10 @@ typedef bool (*packet_handler)(struct connection *connection, uint8_t flags, str
 static bool refuse(struct connection *connection, const struct mqtt_fault *fault)
 {
     connection->worker->counters->protocol_errors++;
-    connection_close(connection, fault->reason, fault->text);
+    if (connection->state == CONNECTION_AUTHENTICATING)
+        connect_refuse(connection, fault->reason, fault->text);
+    else
+        connection_close(connection, fault->reason, fault->text);
     return false;
 }
 
@@ -108,6 +112,11 @@ static bool on_disconnect(struct connection *connection, uint8_t flags, struct b
         STATUS_OK)
         return refuse(connection, &fault);
     struct session *session = connection->session;
+    if (session == NULL) { /* CONNECTION_AUTHENTICATING */
+        log_info("%s: disconnected before it was authenticated", connection_peer(connection));
+        connection_goodbye(connection, false);
+        return false;
+    }
     if (disconnect.properties.present & PROPERTY_BIT(PROPERTY_SESSION_EXPIRY_INTERVAL)) {
         /* [MQTT-3.1.2-10, 3.14.2.2.2]: from 0 it cannot become more */
         uint32_t expiry_s = disconnect.properties.session_expiry_interval;
@@ -128,10 +137,10 @@ static bool on_auth(struct connection *connection, uint8_t flags, struct bytes b
 {
     (void)flags;
     struct mqtt_disconnect auth;
-    struct mqtt_fault fault = {MQTT_PROTOCOL_ERROR, "AUTH without an Authentication Method in CONNECT"};
-    if (connection->version == MQTT_5_0 && mqtt_decode_auth(body, &auth, &fault) == STATUS_OK)
-        fault = (struct mqtt_fault){MQTT_PROTOCOL_ERROR, "AUTH without an Authentication Method in CONNECT"};
-    return refuse(connection, &fault);
+    struct mqtt_fault fault = {MQTT_PROTOCOL_ERROR, "AUTH before version 5"};
+    if (connection->version != MQTT_5_0 || mqtt_decode_auth(body, &auth, &fault) != STATUS_OK)
+        return refuse(connection, &fault);
+    return enhanced_auth_received(connection, &auth);
 }
 
 static const packet_handler handlers[16] = {
@@ -155,6 +164,11 @@ static packet_handler choose(const struct connection *connection, uint8_t type, 
             return on_connect;
         *ret_fault =
             (struct mqtt_fault){MQTT_PROTOCOL_ERROR, "the first packet is not CONNECT"}; /* [MQTT-3.1.0-1] */
+        return NULL;
+    }
+    if (connection->state == CONNECTION_AUTHENTICATING && type != MQTT_AUTH && type != MQTT_DISCONNECT) {
+        *ret_fault = (struct mqtt_fault){MQTT_PROTOCOL_ERROR,
+            "a packet other than AUTH or DISCONNECT before CONNACK"}; /* [MQTT-3.1.2-30] */
         return NULL;
     }
     if (handlers[type] == NULL)

@@ -1,8 +1,10 @@
 /*
- * Whether a client may connect, and as whom: by its certificate, by user name and password, or as anybody
- * where the listener allows that; then its rights, and whether its will may be published. Worker process. A
- * password's hash is made off the event loop (password_check); the connection is not read meanwhile.
+ * Whether a client may connect, and as whom: by its certificate, by user name and password, by enhanced
+ * authentication (enhanced_auth), or as anybody where the listener allows that; then its rights, and whether
+ * its will may be published. Worker process. A password's hash is made off the event loop (password_check);
+ * the connection is not read meanwhile.
  */
+#include "node/enhanced_auth.h"
 #include "node/session_connect.h"
 #include "node/session_rewrite.h"
 #include "node/worker_context.h"
@@ -108,7 +110,7 @@ static bool find_mount(struct connecting *connecting)
     return false;
 }
 
-static void admit(struct connecting *connecting)
+void connect_admit(struct connecting *connecting)
 {
     if (!find_mount(connecting) || !find_rights(connecting) || !rewrite_will(connecting) ||
         !check_will(connecting))
@@ -125,7 +127,7 @@ static void on_password_checked(void *owner, bool good)
     struct connecting *connecting = owner;
     connecting->check = NULL;
     if (good)
-        admit(connecting);
+        connect_admit(connecting);
     else
         refuse_identity(connecting, MQTT_BAD_USER_NAME_OR_PASSWORD, "wrong user name or password");
 }
@@ -154,6 +156,15 @@ static void check_password(struct connecting *connecting)
                                : "its password cannot be checked now");
 }
 
+static void log_in(struct connecting *connecting)
+{
+    if (connecting->connection->worker->config->auth.methods & CONFIG_AUTH_PASSWORD)
+        check_password(connecting);
+    else
+        refuse_identity(
+            connecting, MQTT_BAD_AUTHENTICATION_METHOD, "auth.methods takes no password of CONNECT");
+}
+
 void connect_authorize(struct connecting *connecting)
 {
     struct connection *connection = connecting->connection;
@@ -168,15 +179,14 @@ void connect_authorize(struct connecting *connecting)
         worker->counters->properties_refused++;
         connect_refuse(connection, MQTT_QUOTA_EXCEEDED, "more user properties than mqtt.max_user_properties");
     } else if (connect->properties.present & PROPERTY_BIT(PROPERTY_AUTHENTICATION_METHOD)) {
-        connect_refuse(
-            connection, MQTT_BAD_AUTHENTICATION_METHOD, "no enhanced authentication is configured");
+        enhanced_auth_begin(connecting);
     } else if (connection->identity != NULL && connection->identity->user_name != NULL) {
         connecting->user = bytes_of_text(connection->identity->user_name); /* known by its certificate */
-        admit(connecting);
+        connect_admit(connecting);
     } else if (connecting->user.data != NULL && worker->access.passwords != NULL) {
-        check_password(connecting);
+        log_in(connecting);
     } else if (anonymous) {
-        admit(connecting); /* its name, if it has one, taken at its word: nothing here could check it */
+        connect_admit(connecting); /* its name, if it has one, at its word: nothing here could check it */
     } else if (connecting->user.data != NULL) {
         refuse_identity(connecting, MQTT_BAD_USER_NAME_OR_PASSWORD, "no such user");
     } else {
@@ -187,5 +197,9 @@ void connect_authorize(struct connecting *connecting)
 
 void connect_timed_out(struct connection *connection)
 {
-    connect_refuse(connection, MQTT_SERVER_BUSY, "its password could not be checked within connect_timeout");
+    if (connection->state == CONNECTION_AUTHENTICATING)
+        connect_refuse(connection, MQTT_NOT_AUTHORIZED, "it did not authenticate within connect_timeout");
+    else
+        connect_refuse(
+            connection, MQTT_SERVER_BUSY, "its password could not be checked within connect_timeout");
 }

@@ -3,6 +3,7 @@
  * will, and the answer [MQTT 3.1, 3.2]. Worker process. The connection is not read meanwhile.
  */
 #include "node/session_connect.h"
+#include "node/enhanced_auth.h"
 #include "node/topic_alias.h"
 #include "node/worker_context.h"
 
@@ -182,6 +183,7 @@ static void fill_connack(const struct connection *connection, const struct conne
     if (connection->keep_alive_s != connect->keep_alive_s)
         SAY(PROPERTY_SERVER_KEEP_ALIVE, server_keep_alive, connection->keep_alive_s);
 #undef SAY
+    enhanced_auth_fill_connack(connection, properties);
 }
 
 static void connecting_free(struct connection *connection)
@@ -237,14 +239,16 @@ static void answer(struct connecting *connecting)
     connection->read_us = connection->worker->now_us;
     bool present = connecting->session_present && connection->version != MQTT_3_1;
     send_connack(connection, present, 0, connection->version == MQTT_5_0 ? &properties : NULL);
-    log_info("%s: client %.*s connected (MQTT %s, %s, keep alive %u s%s)", connection_peer(connection),
+    log_info("%s: client %.*s connected (MQTT %s, %s, keep alive %u s%s%s%s)", connection_peer(connection),
         (int)session->client_id_size, session->client_id,
         connection->version == MQTT_5_0 ? "5.0" : (connection->version == MQTT_3_1_1 ? "3.1.1" : "3.1"),
         connecting->session_present ? "session present" : "new session", (unsigned)connection->keep_alive_s,
-        connect->has_will ? ", will" : "");
+        connect->has_will ? ", will" : "", connection->auth_method != AUTH_METHOD_NONE ? ", " : "",
+        enhanced_auth_method_text(connection->auth_method));
     session->connecting = NULL;
     connecting->session = NULL;
     connecting_free(connection);
+    enhanced_auth_end(connection);
     connection_identity_free(&connection->identity);
     session_connected(session, connection);
     if (auto_retained != 0)

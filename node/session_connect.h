@@ -21,7 +21,8 @@ struct connecting {
     struct session *session;     /* the new one, not yet served; owned until CONNACK */
     struct mqtt_connect connect; /* points into `body` */
     struct bytes client_id;      /* into `body`, the identity, or `assigned` */
-    struct bytes user; /* who it is: into `body` or the identity; `data` NULL: nobody in particular */
+    struct bytes user; /* who it is: into `body`, the identity or connection->exchange; `data` NULL: nobody in
+                          particular */
     struct password_check *check; /* under way; NULL: no */
     struct acl_rights *rights;    /* owned until its session has them; NULL: it may do everything */
     uint8_t *will_topic;          /* owned; the rewritten one, which connect.will_topic is then */
@@ -41,6 +42,8 @@ void connect_refuse(struct connection *connection, enum mqtt_reason reason, cons
 /* Finds out who it is and whether it may connect, at once or later, and then goes on with
    connect_authorized() or refuses. */
 void connect_authorize(struct connecting *connecting);
+/* It has proved to be connecting->user: its rights, its will, then connect_authorized() or a refusal. */
+void connect_admit(struct connecting *connecting);
 /* It may: its session is claimed. */
 void connect_authorized(struct connecting *connecting);
 

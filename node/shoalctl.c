@@ -1,8 +1,10 @@
-/* shoalctl: asks a running node for its state, stops it, converts configurations. A program of its own. */
+/* shoalctl: asks a running node for its state, stops it, converts configurations, hashes passwords. A program
+   of its own. */
 #include "node/shoalctl.h"
 
 #include "node/master_control.h"
 #include "node/shoalctl_import.h"
+#include "node/shoalctl_password.h"
 #include "shared/config.h"
 #include "shared/config_path.h"
 
@@ -24,6 +26,8 @@ static const char help[] =
     "  shoalctl -c FILE reload [--json]   reads configuration and certificates anew, worker by worker\n"
     "  shoalctl -c FILE reload --dry-run  what that would change, and what is wrong; changes nothing\n"
     "  shoalctl import-emq FILE [-o OUT]  converts an EMQ 2.x emq.conf into a configuration of Shoal\n"
+    "  shoalctl hash-password USER [--iterations N]\n"
+    "                                     reads a password, prints the user's line for auth.password_file\n"
     "  shoalctl --version | --help\n"
     "\n"
     "FILE is the node's configuration, which says where its control socket is; for one node of a cluster\n"
@@ -32,7 +36,7 @@ static const char help[] =
     "\n"
     "Exit codes:\n"
     "  0  done\n"
-    "  1  the configuration file cannot be read or not converted\n"
+    "  1  the configuration file cannot be read or not converted, or no password\n"
     "  2  the command line is wrong\n"
     "  3  no node runs there, or it does not answer\n"
     "  4  the node refused the command, or a reload failed (the node goes on unchanged)\n";
@@ -81,7 +85,7 @@ static int parse(int count, char **arguments, struct command_line *ret_line)
         }
     }
     if (line.command == NULL)
-        return usage_error("no command: ", "status, reload, stop or import-emq");
+        return usage_error("no command: ", "status, reload, stop, import-emq or hash-password");
     bool reload = strcmp(line.command, "reload") == 0;
     if (!reload && strcmp(line.command, "status") != 0 && strcmp(line.command, "stop") != 0)
         return usage_error("unknown command ", line.command);
@@ -198,6 +202,8 @@ int main(int count, char **arguments)
 {
     if (count > 1 && strcmp(arguments[1], "import-emq") == 0)
         return shoalctl_import_emq(count - 1, arguments + 1);
+    if (count > 1 && strcmp(arguments[1], "hash-password") == 0)
+        return shoalctl_hash_password(count - 1, arguments + 1);
     if (count == 2 && (strcmp(arguments[1], "--help") == 0 || strcmp(arguments[1], "-h") == 0)) {
         fputs(help, stdout);
         return SHOALCTL_EXIT_OK;

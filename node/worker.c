@@ -17,6 +17,7 @@
 #include "shared/bus_carrier_nanomsg.h"
 #include "shared/clock.h"
 #include "shared/log.h"
+#include "shared/scram.h"
 
 #include <malloc.h>
 #include <stdlib.h>
@@ -475,6 +476,8 @@ static enum status open_access(struct worker *worker)
         log_error("the access files from the master: %s", status_text(status));
         return status;
     }
+    if ((status = scram_new(&worker->scram)) != STATUS_OK)
+        return status;
     return password_checks_new(
         worker->base, worker->config->auth.max_waiting, on_password_checked, worker, &worker->passwords);
 }
@@ -519,6 +522,7 @@ static void worker_done(struct worker *worker)
     session_for_each(worker, session_abandon, NULL);
     while (worker->leaving.next != NULL && !list_empty(&worker->leaving))
         session_abandon(NULL, list_entry(worker->leaving.next, struct session, aside));
+    scram_free(&worker->scram);
     access_files_close(&worker->access);
     shared_done(worker);
     retained_state_done(worker);

@@ -49,6 +49,7 @@
 
 struct connection;
 struct password_checks;
+struct scram;
 
 /* A subscriber of the publication that is being routed: its subscriptions that match, merged. */
 struct route_target {
@@ -133,6 +134,7 @@ struct worker {
     /* Who may connect and do what */
     struct access_files access;
     struct password_checks *passwords;
+    struct scram *scram;
 
     /* Listening */
     struct worker_listener *listeners; /* own and adopted sockets (worker_listen.c) */
@@ -168,7 +170,7 @@ void worker_publish(struct worker *worker);
 void connect_received(struct connection *connection, struct bytes body);
 /* Gives up what a connection that is still connecting waits for. */
 void connect_abandon(struct connection *connection);
-/* CONNECTION_AUTHORIZING took too long (session_authorize.c). */
+/* CONNECTION_AUTHORIZING or CONNECTION_AUTHENTICATING took too long (session_authorize.c). */
 void connect_timed_out(struct connection *connection);
 /* Ends the connection that has the session, or that is about to get it [MQTT-3.1.4-3]. The session may end
    with it: find it anew. */

@@ -206,3 +206,11 @@ bool config_listener_allows_anonymous(const struct config *config, const struct 
     bool local = config_bind_is_loopback(&listener->bind) && !listener->proxy_protocol;
     return local || (listener->tls.verify == CONFIG_VERIFY_PEER && listener->tls.fail_if_no_peer_cert);
 }
+
+uint32_t config_listener_methods(const struct config *config, const struct config_listener *listener)
+{
+    if (config->auth.password_file == NULL)
+        return 0;
+    bool bindable = config_listener_has_tls(listener) && (listener->tls.versions & CONFIG_TLS_1_3);
+    return bindable ? config->auth.methods : config->auth.methods & ~(uint32_t)CONFIG_AUTH_SCRAM_SHA_256_PLUS;
+}

@@ -238,11 +238,19 @@ struct config_session {
 
 enum config_anonymous { CONFIG_ANONYMOUS_AUTO, CONFIG_ANONYMOUS_NO, CONFIG_ANONYMOUS_YES };
 
+/* How a user of the password file may prove who it is; bits of a mask. */
+enum config_auth_method {
+    CONFIG_AUTH_PASSWORD = 1, /* of CONNECT */
+    CONFIG_AUTH_SCRAM_SHA_256 = 2,
+    CONFIG_AUTH_SCRAM_SHA_256_PLUS = 4,
+};
+
 struct config_auth {
     enum config_anonymous allow_anonymous; /* ask config_listener_allows_anonymous() */
     char *password_file;                   /* owned, absolute; NULL: none */
     char *acl_file;                        /* owned, absolute; NULL: none, everybody may do everything */
-    uint32_t max_waiting;                  /* CONNECTs per worker whose password is being checked */
+    uint32_t methods;     /* mask of enum config_auth_method, not 0: config_listener_methods() */
+    uint32_t max_waiting; /* CONNECTs per worker whose password is being checked */
 };
 
 struct config_log {
@@ -339,6 +347,10 @@ bool config_listener_has_websocket(const struct config_listener *listener);
  * password file nowhere.
  */
 bool config_listener_allows_anonymous(const struct config *config, const struct config_listener *listener);
+
+/* How users can log in there, as a mask of enum config_auth_method: none without a password file, and
+   SCRAM-SHA-256-PLUS where TLS 1.3 may be spoken only. */
+uint32_t config_listener_methods(const struct config *config, const struct config_listener *listener);
 
 /* Do the listener's access rules let this address in? IPv4 mapped into IPv6 counts as IPv4. */
 bool config_access_allows(const struct config_access *access, const struct sockaddr *peer);

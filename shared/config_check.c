@@ -171,14 +171,15 @@ static void warn_of_closed_door(
     const struct config_context *context, const struct config *config, const struct config_listener *listener)
 {
     char path[CONFIG_PATH_TEXT_MAX];
-    if (config_listener_allows_anonymous(config, listener) || config->auth.password_file != NULL ||
+    if (config_listener_allows_anonymous(config, listener) ||
+        config_listener_methods(config, listener) != 0 ||
         listener->tls.peer_cert_as_username != CONFIG_PEER_CERT_NONE)
         return;
     snprintf(path, sizeof path, "listeners.%s", listener->key);
     config_warn(context, path,
         "every client will be refused, since none can prove who it is here; set auth.allow_anonymous to "
-        "true, or give an auth.password_file, or "
-        "have clients show certificates (verify_peer, and fail_if_no_peer_cert or peer_cert_as_username)");
+        "true, or give an auth.password_file (auth.methods says how its users log in), or have clients show "
+        "certificates (verify_peer, and fail_if_no_peer_cert or peer_cert_as_username)");
 }
 
 static void check_listener(

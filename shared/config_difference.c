@@ -15,7 +15,7 @@
 /* Keys that a reload brings: whoever uses them asks the configuration each time, or is told. A name that ends
  * in '.' stands for all below it. */
 static const char *const reloaded[] = {"listeners.", "mqtt.", "retained.", "auto_subscribe.", "rewrite.",
-    "auth.allow_anonymous", "auth.password_file", "auth.acl_file", "log.level"};
+    "auth.allow_anonymous", "auth.password_file", "auth.methods", "auth.acl_file", "log.level"};
 /*
  * … but not these: sockets are bound with them, peers have agreed on them (a packet that one worker accepts
  * must pass through all), or they were needed once.

@@ -25,6 +25,13 @@ static const struct config_choice anonymous_words[] = {
     {NULL, 0},
 };
 
+static const struct config_choice method_words[] = {
+    {"password", CONFIG_AUTH_PASSWORD},
+    {"SCRAM-SHA-256", CONFIG_AUTH_SCRAM_SHA_256},
+    {"SCRAM-SHA-256-PLUS", CONFIG_AUTH_SCRAM_SHA_256_PLUS},
+    {NULL, 0},
+};
+
 static const struct config_choice verify_words[] = {
     {"verify_none", CONFIG_VERIFY_NONE},
     {"verify_peer", CONFIG_VERIFY_PEER},
@@ -325,8 +332,14 @@ const struct config_row config_table[] = {
      "Clients without credentials are let in. \"auto\": only by listeners on a loopback address and by those "
      "with fail_if_no_peer_cert, and by none if there is a password_file."},
     {"auth.password_file", CONFIG_TYPE_FILE, FIELD(auth.password_file), NULL, 0, 0, NULL,
-     "Users and their passwords, as mosquitto_passwd writes them ($7$ and $6$). Who gives a user name must be in "
-     "it. Clients whose certificate is their user name (peer_cert_as_username) need no password."},
+     "Users and their passwords, as mosquitto_passwd writes them ($7$ and $6$) or for SCRAM-SHA-256 "
+     "(`shoalctl hash-password`). Who gives a user name must be in it. Clients whose certificate is their user name "
+     "(peer_cert_as_username) need no password."},
+    {"auth.methods", CONFIG_TYPE_CHOICE_LIST, FIELD(auth.methods),
+     "[\"password\", \"SCRAM-SHA-256\", \"SCRAM-SHA-256-PLUS\"]", 0, 0, method_words,
+     "How users of password_file prove who they are: by the password of CONNECT, or by enhanced authentication "
+     "(version 5), which takes a user whose line begins with {SCRAM-SHA-256}; with PLUS it is bound to the TLS 1.3 "
+     "connection, so that nobody can sit in the middle."},
     {"auth.acl_file", CONFIG_TYPE_FILE, FIELD(auth.acl_file), NULL, 0, 0, NULL,
      "Who may publish and read what, in the format of Mosquitto's acl_file (user, topic, pattern with %c and %u). "
      "Absent: everybody everything."},

@@ -24,6 +24,8 @@
     X(connections_no_descriptor, C, "connections closed since the worker had no descriptor left for them")   \
     X(connections_timeout, C, "connections that said nothing until connect_timeout")                         \
     X(connects_denied, C, "connections refused for who they are or are not, or for their will's topic")      \
+    X(reauthentications, C, "times that a connected client authenticated again")                             \
+    X(reauthentications_denied, C, "connections closed since that failed")                                   \
     X(handshakes, C, "TLS handshakes completed")                                                             \
     X(handshakes_failed, C, "TLS handshakes that failed")                                                    \
     X(handshakes_resumed, C, "TLS handshakes that resumed a session")                                        \

@@ -35,8 +35,7 @@ const struct password_hash *password_file_decoy(const struct password_file *file
 /*
  * What SCRAM-SHA-256 needs of a user. False: there is none such, or its hash is of another kind; *ret_hash is
  * made up then, out of the name and the key: for the same name always the same, of the kind that is
- * commonest in the file, and fitting no password. Takes as long either way. Never called for a file without
- * such hashes.
+ * commonest in the file, and fitting no password. Takes as long either way.
  */
 bool password_file_scram(const struct password_file *file, const uint8_t key[PASSWORD_DECOY_KEY_SIZE],
     struct bytes user, struct password_hash *ret_hash);

@@ -153,13 +153,23 @@ struct bytes scram_user(const struct scram_exchange *exchange)
     return bytes_of_text(gsasl_property_fast(exchange->session, GSASL_AUTHID));
 }
 
+/* The user is there still, with the keys that it was asked to prove. */
+static bool still_holds(const struct scram_exchange *exchange)
+{
+    struct password_hash now;
+    bool holds = exchange->find(exchange->context, scram_user(exchange), &now) &&
+                 CRYPTO_memcmp(now.hash, exchange->hash.hash, sizeof now.hash) == 0;
+    OPENSSL_cleanse(&now, sizeof now);
+    return holds;
+}
+
 /* The proof is right; is it one that counts? Nobody speaks for others here. */
 static bool may_be(const struct scram_exchange *exchange)
 {
     const char *other = gsasl_property_fast(exchange->session, GSASL_AUTHZID);
     struct bytes user = scram_user(exchange);
     return exchange->known && user.size > 0 && utf8_valid(user) &&
-           (other == NULL || bytes_equal(bytes_of_text(other), user));
+           (other == NULL || bytes_equal(bytes_of_text(other), user)) && still_holds(exchange);
 }
 
 static enum status status_of(const struct scram_exchange *exchange, int result)

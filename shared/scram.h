@@ -27,8 +27,8 @@ struct scram_settings {
     bool plus;              /* SCRAM-SHA-256-PLUS: the client must bind to the TLS connection */
     const uint8_t *binding; /* SCRAM_BINDING_SIZE bytes, for the call alone; NULL: PLUS is not to be had here,
                                so that a client may say that it would have bound */
-    /* Fills in the hash of the user, true; or one made up for who cannot log in, false. Called once at most.
-     */
+    /* Fills in the hash of the user, true; or one made up for who cannot log in, false. Asked before the
+       first answer and again before the last: the hash may have changed meanwhile. */
     bool (*find)(void *context, struct bytes user, struct password_hash *ret_hash);
     void *context;
 };

@@ -82,6 +82,13 @@ bool transport_resumed(const struct transport *transport);
  * it. */
 X509 *transport_peer_certificate(const struct transport *transport);
 
+/*
+ * The channel binding tls-exporter of this connection [RFC 9266]: what both ends know and nobody between. TLS
+ * 1.3 alone, after the handshake (settled or not). False: there is none.
+ */
+#define TRANSPORT_BINDING_SIZE 32
+bool transport_binding(const struct transport *transport, uint8_t to[TRANSPORT_BINDING_SIZE]);
+
 /* Names for log lines, static: "TLSv1.3", "TLS_AES_256_GCM_SHA384"; "" when plain or not yet known. The
    cipher is forgotten by transport_settle. */
 const char *transport_version(const struct transport *transport);

@@ -338,3 +338,16 @@ const char *transport_cipher(const struct transport *transport)
     const SSL_CIPHER *cipher = transport->ssl ? SSL_get_current_cipher(transport->ssl) : NULL;
     return cipher ? SSL_CIPHER_get_name(cipher) : "";
 }
+
+/* TLS 1.2 would take the master secret, which transport_settle() has thrown away by then. */
+bool transport_binding(const struct transport *transport, uint8_t to[TRANSPORT_BINDING_SIZE])
+{
+    static const char label[] = "EXPORTER-Channel-Binding";
+    SSL *ssl = transport->ssl;
+    if (ssl == NULL || transport->state < STATE_OPEN || SSL_version(ssl) != TLS1_3_VERSION)
+        return false;
+    bool done = SSL_export_keying_material(
+                    ssl, to, TRANSPORT_BINDING_SIZE, label, sizeof label - 1, (const uint8_t *)"", 0, 1) == 1;
+    ERR_clear_error();
+    return done;
+}

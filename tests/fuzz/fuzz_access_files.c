@@ -22,6 +22,10 @@ static void try_passwords(struct bytes text)
     const struct password_hash *hash = password_file_find(file, bytes_of_text("a"));
     if (hash != NULL && hash->iterations <= 10)
         sink += password_hash_fits(hash, text);
+    static const uint8_t key[PASSWORD_DECOY_KEY_SIZE] = {1};
+    struct password_hash made;
+    if (password_file_scram_count(file) > 0)
+        sink += password_file_scram(file, key, text, &made) + made.salt[0];
     password_file_free(&file);
 }
 

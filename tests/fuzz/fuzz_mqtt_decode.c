@@ -234,6 +234,9 @@ static void fuzz_disconnect(enum mqtt_version version, uint8_t type, struct byte
         check_fault(status, &fault);
         return;
     }
+    bool has_method = in.properties.present & PROPERTY_BIT(PROPERTY_AUTHENTICATION_METHOD);
+    assert(has_method == (type == MQTT_AUTH && body.size > 0));
+    assert(!has_method || utf8_valid(in.properties.authentication_method));
     struct packet packet;
     size_t size = mqtt_encode_disconnect(
         room(&packet, 16 + mqtt_properties_size(&in.properties)), type, in.reason, &in.properties);
@@ -242,6 +245,7 @@ static void fuzz_disconnect(enum mqtt_version version, uint8_t type, struct byte
                                : mqtt_decode_disconnect(version, packet.body, &again, &fault);
     assert(status == STATUS_OK && again.reason == in.reason);
     same_properties(&again.properties, &in.properties);
+    assert(bytes_equal(again.properties.authentication_data, in.properties.authentication_data));
     free(packet.data);
 }
 

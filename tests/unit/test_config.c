@@ -496,6 +496,47 @@ static void anonymous_clients_depend_on_the_listener(void **state)
     }
 }
 
+static void ways_to_log_in_depend_on_the_listener(void **state)
+{
+    (void)state;
+#define USERS(more) "\"auth\": {\"password_file\": \"certs/ca.pem\"" more "}"
+#define TLS_OF(versions)                                                                                     \
+    "\"listeners\": {\"ssl:a\": {\"bind\": 1, \"keyfile\": \"certs/key.pem\", \"certfile\": "                \
+    "\"certs/cert.pem\", \"versions\": [" versions "]}}"
+    enum {
+        WORD = CONFIG_AUTH_PASSWORD,
+        SCRAM = CONFIG_AUTH_SCRAM_SHA_256,
+        PLUS = CONFIG_AUTH_SCRAM_SHA_256_PLUS
+    };
+    static const struct {
+        const char *text;
+        uint32_t methods;
+        unsigned warnings;
+    } cases[] = {
+        {"{" TCP "}", 0, 0},
+        {"{" TCP ", " USERS("") "}", WORD | SCRAM, 0},
+        {"{" TLS_OF("\"tlsv1.3\"") ", " USERS("") "}", WORD | SCRAM | PLUS, 0},
+        {"{" TLS_OF("\"tlsv1.2\"") ", " USERS("") "}", WORD | SCRAM, 0},
+        {"{" TCP ", " USERS(", \"methods\": [\"SCRAM-SHA-256\"]") "}", SCRAM, 0},
+        {"{" TLS_OF("\"tlsv1.3\"") ", " USERS(", \"methods\": [\"SCRAM-SHA-256-PLUS\"]") "}", PLUS, 0},
+        /* Nobody can log in there. */
+        {"{" TCP ", " USERS(", \"methods\": [\"SCRAM-SHA-256-PLUS\"]") "}", 0, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct config *config = NULL;
+        struct config_errors errors = {0};
+        assert_int_equal(load(cases[i].text, &config, &errors), STATUS_OK);
+        assert_int_equal(config_listener_methods(config, &config->listeners[0]), cases[i].methods);
+        assert_int_equal(errors.warnings, cases[i].warnings);
+        config_free(&config);
+        config_errors_done(&errors);
+    }
+    assert_refused("{" TCP ", " USERS(", \"methods\": []") "}", "at least one of");
+    assert_refused("{" TCP ", " USERS(", \"methods\": [\"SCRAM-SHA-1\"]") "}", "\"SCRAM-SHA-256\"");
+#undef USERS
+#undef TLS_OF
+}
+
 static bool allows(const struct config_access *access, const char *peer)
 {
     struct sockaddr_in ipv4 = {.sin_family = AF_INET};
@@ -681,6 +722,7 @@ int main(void)
         cmocka_unit_test(passwords_are_not_printed),
         cmocka_unit_test(overlapping_binds_are_refused),
         cmocka_unit_test(anonymous_clients_depend_on_the_listener),
+        cmocka_unit_test(ways_to_log_in_depend_on_the_listener),
         cmocka_unit_test(first_access_rule_that_fits_decides),
         cmocka_unit_test(relative_paths_start_beside_conf),
         cmocka_unit_test(run_dir_fits_a_socket_address),

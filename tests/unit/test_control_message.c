@@ -50,7 +50,7 @@ static struct control_message sample(enum control_type type)
         .text = "the key does not fit",
         .descriptor_count = descriptors_of(type)};
     for (unsigned i = 0; i < sizeof message.node_key; i++)
-        message.node_key[i] = (uint8_t)(i * 7);
+        message.node_key[i] = message.decoy_key[31 - i] = (uint8_t)(i * 7);
     for (unsigned i = 0; i < message.descriptor_count; i++)
         message.descriptors[i] = (int)(100 + i);
     return message;
@@ -83,6 +83,7 @@ static void start_keeps_every_field(void **state)
     assert_true(got.number == sent.number);
     assert_string_equal(got.text, "");
     assert_memory_equal(got.node_key, sent.node_key, sizeof sent.node_key);
+    assert_memory_equal(got.decoy_key, sent.decoy_key, sizeof sent.decoy_key);
     assert_int_equal(got.descriptor_count, START_FD_COUNT);
     assert_memory_equal(got.descriptors, sent.descriptors, START_FD_COUNT * sizeof(int));
 }

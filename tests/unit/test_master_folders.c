@@ -151,6 +151,35 @@ static void foreign_folder_is_left_alone(void **state)
     assert_int_equal(info.st_uid, geteuid());
 }
 
+static void keys_outlive_restarts(void **state)
+{
+    struct fixture *fixture = *state;
+    const struct config *config = &fixture->config;
+    struct master_folders folders;
+    uint8_t first[MASTER_KEY_SIZE], again[MASTER_KEY_SIZE], other[MASTER_KEY_SIZE];
+    char path[120];
+    struct stat info;
+    assert_int_equal(master_folders_open(config, &folders), STATUS_OK);
+    assert_int_equal(master_folders_key(config, &folders, "one.key", first), STATUS_OK);
+    assert_int_equal(master_folders_key(config, &folders, "two.key", other), STATUS_OK);
+    assert_memory_not_equal(first, other, sizeof first);
+    master_folders_close(&folders);
+    assert_int_equal(master_folders_open(config, &folders), STATUS_OK);
+    assert_int_equal(master_folders_key(config, &folders, "one.key", again), STATUS_OK);
+    assert_memory_equal(first, again, sizeof first);
+    in_data_dir(fixture, "one.key", path);
+    assert_int_equal(stat(path, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0600);
+    assert_int_equal(info.st_uid, folders.uid);
+    assert_int_equal(truncate(path, 5), 0);
+    assert_int_equal(master_folders_key(config, &folders, "one.key", again), STATUS_REFUSED);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("/dev/zero", path), 0);
+    assert_int_equal(master_folders_key(config, &folders, "one.key", again), STATUS_SYSTEM);
+    assert_memory_equal(first, again, sizeof first);
+    master_folders_close(&folders);
+}
+
 int main(void)
 {
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -160,6 +189,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(second_master_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(incarnations_never_come_twice, set_up, tear_down),
         cmocka_unit_test_setup_teardown(links_are_not_followed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(keys_outlive_restarts, set_up, tear_down),
         cmocka_unit_test_setup_teardown(foreign_folder_is_left_alone, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

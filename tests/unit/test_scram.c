@@ -26,6 +26,7 @@ struct fixture {
     struct password_file *file;
     struct scram_exchange *exchange;
     unsigned finds;
+    unsigned gone_after; /* finds, then the user is not there any more; 0: never */
 };
 
 static void on_problem(void *context, unsigned number, const char *text)
@@ -56,8 +57,9 @@ static int tear_down(void **state)
 static bool find(void *context, struct bytes user, struct password_hash *ret_hash)
 {
     struct fixture *it = context;
+    bool known = password_file_scram(it->file, decoy_key, user, ret_hash);
     it->finds++;
-    return password_file_scram(it->file, decoy_key, user, ret_hash);
+    return known && (it->gone_after == 0 || it->finds <= it->gone_after);
 }
 
 static void start(struct fixture *it, bool plus, const uint8_t *bound)
@@ -124,7 +126,7 @@ static void a_user_who_knows_the_password_is_let_in(void **state)
     start(it, false, NULL);
     assert_int_equal(run(it, &client, "a=2Cb=3Dc"), STATUS_OK);
     assert_true(bytes_equal(scram_user(it->exchange), bytes_of_text("a,b=c")));
-    assert_int_equal(it->finds, 2);
+    assert_int_equal(it->finds, 4);
 }
 
 static void a_client_may_leave_us_the_first_word(void **state)
@@ -171,6 +173,16 @@ static void a_second_try_takes_a_second_exchange(void **state)
     char first[SCRAM_TEXT];
     assert_int_equal(step(it, scram_client_first(&client, "user", first), &answer), STATUS_AGAIN);
     assert_int_equal(step(it, client.final, &answer), STATUS_REFUSED);
+}
+
+static void who_is_removed_meanwhile_is_not_let_in(void **state)
+{
+    struct fixture *it = *state;
+    struct scram_client client = {.header = "n,,", .password = "pencil"};
+    it->gone_after = 1;
+    start(it, false, NULL);
+    assert_int_equal(run(it, &client, "user"), STATUS_REFUSED);
+    assert_int_equal(it->finds, 2);
 }
 
 static void unknown_users_look_like_known_ones(void **state)
@@ -268,6 +280,7 @@ int main(void)
         TEST(a_client_may_leave_us_the_first_word),
         TEST(nobody_else_is_let_in),
         TEST(a_second_try_takes_a_second_exchange),
+        TEST(who_is_removed_meanwhile_is_not_let_in),
         TEST(unknown_users_look_like_known_ones),
         TEST(what_is_no_scram_ends_the_exchange),
         TEST(plus_takes_the_binding_of_this_connection),

@@ -621,6 +621,42 @@ static void a_client_with_certificate_gets_in(void **state)
     }
 }
 
+/* What the client exports by itself is what we have, settled or not, and no other connection's. */
+static void both_ends_have_the_same_channel_binding(void **state)
+{
+    (void)state;
+    static const char label[] = "EXPORTER-Channel-Binding";
+    uint8_t ours[TRANSPORT_BINDING_SIZE], settled[sizeof ours], theirs[sizeof ours], last[sizeof ours] = {0};
+    for (size_t i = 0; i < 3; i++) {
+        struct pair pair;
+        pair_open(&pair, server_context, versions[i > 0], NULL);
+        assert_false(transport_binding(&pair.server, ours));
+        assert_int_equal(pair_handshake(&pair), STATUS_OK);
+        bool there = transport_binding(&pair.server, ours);
+        assert_int_equal(there, i > 0);
+        transport_settle(&pair.server);
+        assert_int_equal(transport_binding(&pair.server, settled), there);
+        SSL_do_handshake(pair.client);
+        if (there) {
+            assert_int_equal(SSL_export_keying_material(pair.client, theirs, sizeof theirs, label,
+                                 sizeof label - 1, (const uint8_t *)"", 0, 1),
+                1);
+            assert_memory_equal(ours, theirs, sizeof ours);
+            assert_memory_equal(settled, theirs, sizeof ours);
+            assert_memory_not_equal(ours, last, sizeof ours);
+            memcpy(last, ours, sizeof last);
+        }
+        pair_close(&pair);
+    }
+    int fds[2];
+    struct transport plain;
+    fixture_tcp_pair(fds);
+    transport_init_plain(&plain, fds[0]);
+    assert_false(transport_binding(&plain, ours));
+    transport_done(&plain);
+    close(fds[1]);
+}
+
 static void plain_bytes(void **state)
 {
     (void)state;
@@ -721,6 +757,7 @@ int main(void)
         cmocka_unit_test(a_client_that_leaves_early),
         cmocka_unit_test(a_client_without_certificate_learns_why),
         cmocka_unit_test(a_client_with_certificate_gets_in),
+        cmocka_unit_test(both_ends_have_the_same_channel_binding),
         cmocka_unit_test(plain_bytes),
         cmocka_unit_test(plain_ends),
     };

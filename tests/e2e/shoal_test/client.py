@@ -124,7 +124,7 @@ class Client:
         if got.props.get("topic_alias", 0) > self.limits.get("topic_alias_maximum", 0):  # [MQTT-3.1.2-26, -27]
             raise packets.Malformed("Topic Alias above our maximum: %r" % got)
         if self.limits.get("request_problem_information") == 0 and got.kind not in (
-                PUBLISH, packets.CONNACK, packets.DISCONNECT) and got.props:  # [MQTT-3.1.2-29]
+                PUBLISH, packets.CONNACK, packets.DISCONNECT) and {"reason_string", "user_property"} & set(got.props):  # [MQTT-3.1.2-29]
             raise packets.Malformed("problem information that we did not ask for: %r" % got)
         if got.kind == PUBLISH and got.qos:
             if got.packet_id in self.open_ids:  # [MQTT-2.2.1-4, MQTT-4.4.0-1]

@@ -178,6 +178,13 @@ def unsubscribe(version, packet_id, filters, props=None):
     return packet(UNSUBSCRIBE, body + b"".join(text(name) for name in filters), 2)
 
 
+def auth(reason=None, props=None):
+    """AUTH of version 5; without anything the short form for 0x00."""
+    if reason is None and props is None:
+        return packet(AUTH)
+    return packet(AUTH, bytes([reason or 0]) + (properties(props) if props is not None else b""))
+
+
 def disconnect(version, reason=None, props=None):
     if version < 5 or (reason is None and props is None):
         return packet(DISCONNECT)
