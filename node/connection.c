@@ -1,18 +1,16 @@
 /*
- * The life of a client connection on the event loop: handshake, reading whole packets, time-outs, flush and
- * the end. Worker process. Never blocks; never frees a connection inside a callback (closed ones wait for the
- * end of the turn, since events may still name them).
+ * The life of a client connection on the event loop: its states, events, time-outs, flush and end; what
+ * happens in the states is in the connection_… files. Worker process. Never blocks; never frees a connection
+ * inside a callback (closed ones wait for the end of the turn, since events may still name them).
  */
 #include "node/connection.h"
+#include "node/connection_private.h"
 #include "node/connection_rate.h"
 #include "node/enhanced_auth.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
-#include "node/worker_proxy.h"
 
-#include "shared/clock.h"
 #include "shared/log.h"
-#include "shared/mqtt_decode.h"
 #include "shared/mqtt_encode.h"
 #include "shared/mqtt_properties.h"
 
@@ -96,8 +94,7 @@ void connection_enter(struct connection *connection, enum connection_state state
     }
 }
 
-/* Registers with the event loop for what is wanted now; a system call only when that changed. */
-static void watch(struct connection *connection)
+void connection_watch(struct connection *connection)
 {
     bool ended = connection->state == CONNECTION_CLOSED;
     bool reading = !ended && (connection->hold == 0 || connection->state == CONNECTION_DRAINING ||
@@ -123,8 +120,7 @@ static void watch(struct connection *connection)
     event_add(&connection->event, NULL);
 }
 
-/* The state that follows the PROXY header, or accepting. */
-static enum connection_state state_of_transport(const struct connection *connection)
+enum connection_state connection_state_of_transport(const struct connection *connection)
 {
     return transport_has_handshake(&connection->transport) ? CONNECTION_HANDSHAKE : CONNECTION_WAITING;
 }
@@ -154,14 +150,14 @@ struct connection *connection_new(
     if (limited)
         connection_rate_open(connection);
     bool proxy = worker_listener_config(listener)->proxy_protocol;
-    connection->state = (uint8_t)(proxy ? CONNECTION_PROXY : state_of_transport(connection));
+    connection->state = (uint8_t)(proxy ? CONNECTION_PROXY : connection_state_of_transport(connection));
     uint64_t timeout_ms = state_timeout_ms(connection, connection->state);
     timer_wheel_add(&worker->wheel, &connection->timer, worker->now_us + timeout_ms * 1000);
     list_append(&worker->connections, &connection->lists);
     worker->connection_count++;
     worker->counters->connections++;
     connection->hold = worker->held ? HOLD_ROUTES : 0;
-    watch(connection);
+    connection_watch(connection);
     return connection;
 }
 
@@ -169,6 +165,21 @@ const char *connection_peer(const struct connection *connection)
 {
     static char text[PEER_TEXT_SIZE]; /* one thread, one line at a time */
     return peer_address_text(&connection->address, text);
+}
+
+static bool has_name(const struct connection *connection)
+{
+    return connection->state == CONNECTION_ACTIVE && connection->session != NULL;
+}
+
+const char *connection_client(const struct connection *connection)
+{
+    return has_name(connection) ? connection->session->client_id : "-";
+}
+
+int connection_client_size(const struct connection *connection)
+{
+    return has_name(connection) ? (int)connection->session->client_id_size : 1;
 }
 
 void connection_identity_free(struct connection_identity **identity)
@@ -184,8 +195,7 @@ void connection_identity_free(struct connection_identity **identity)
 /* The end
  * ----------------------------------------------------------------------------------------------------- */
 
-/* Lets go of everything that belongs to MQTT: the session hears of it, whatever was kept is dropped. */
-static void leave(struct connection *connection, bool with_will)
+void connection_let_go(struct connection *connection, bool with_will)
 {
     if (connection->state < CONNECTION_ACTIVE)
         connection->worker->counters->connections_refused++;
@@ -211,11 +221,10 @@ static void finish(struct connection *connection)
     if (connection->state == CONNECTION_CLOSED)
         return;
     connection_enter(connection, CONNECTION_CLOSED);
-    watch(connection);
+    connection_watch(connection);
 }
 
-/* Our side is done: shuts down, then waits for the client's end for a short time. */
-static void drain(struct connection *connection)
+void connection_drain(struct connection *connection)
 {
     if (connection->state != CONNECTION_DRAINING)
         connection_enter(connection, CONNECTION_DRAINING);
@@ -232,7 +241,7 @@ static void drain(struct connection *connection)
         status = drained == STATUS_CLOSED ? STATUS_CLOSED : STATUS_AGAIN;
     }
     if (status == STATUS_AGAIN)
-        watch(connection);
+        connection_watch(connection);
     else
         finish(connection);
 }
@@ -269,23 +278,22 @@ void connection_close(struct connection *connection, enum mqtt_reason reason, co
         return;
     bool active = connection->state == CONNECTION_ACTIVE;
     log_info("%s (client %.*s): closed by us: %s (0x%02x %s)", connection_peer(connection),
-        active && connection->session != NULL ? (int)connection->session->client_id_size : 1,
-        active && connection->session != NULL ? connection->session->client_id : "-", text, (unsigned)reason,
+        connection_client_size(connection), connection_client(connection), text, (unsigned)reason,
         mqtt_reason_text((uint8_t)reason));
     if (active && connection->version == MQTT_5_0)
         put_disconnect(connection, reason);
-    leave(connection, true);
+    connection_let_go(connection, true);
     worker_publish(connection->worker); /* what is acknowledged in this output must lie in the windows */
-    drain(connection);
+    connection_drain(connection);
 }
 
 void connection_goodbye(struct connection *connection, bool with_will)
 {
     if (connection->state >= CONNECTION_DRAINING)
         return;
-    leave(connection, with_will);
+    connection_let_go(connection, with_will);
     worker_publish(connection->worker);
-    drain(connection);
+    connection_drain(connection);
 }
 
 void connection_drop(struct connection *connection)
@@ -293,7 +301,7 @@ void connection_drop(struct connection *connection)
     if (connection->state == CONNECTION_CLOSED)
         return;
     if (connection->state != CONNECTION_DRAINING)
-        leave(connection, true);
+        connection_let_go(connection, true);
     finish(connection);
 }
 
@@ -319,210 +327,8 @@ void connection_free_closed(struct worker *worker)
     }
 }
 
-/* Reading
- * ----------------------------------------------------------------------------------------------------- */
-
-/* Keeps the unprocessed rest for later. False: no memory, the connection is gone. */
-static bool keep_input(struct connection *connection, const uint8_t *data, size_t size)
-{
-    if (size == 0) {
-        free(connection->input);
-        connection->input = NULL;
-        connection->input_capacity = connection->input_size = 0;
-        return true;
-    }
-    if (data != connection->input && size > connection->input_capacity) {
-        uint8_t *input = malloc(size);
-        if (input == NULL) {
-            connection_close(connection, MQTT_SERVER_BUSY, "out of memory");
-            return false;
-        }
-        memcpy(input, data, size);
-        free(connection->input);
-        connection->input = input;
-        connection->input_capacity = (uint32_t)size;
-    } else if (data != connection->input) { /* a large packet that grows stays where it is */
-        memmove(connection->input, data, size);
-    }
-    connection->input_size = (uint32_t)size;
-    return true;
-}
-
-/* Hands whole packets on; keeps the rest. */
-static void process(struct connection *connection, const uint8_t *data, size_t size)
-{
-    connection->processing = true;
-    size_t used = packet_dispatch(connection, data, size);
-    connection->processing = false;
-    if (connection->state >= CONNECTION_DRAINING)
-        return;
-    if (keep_input(connection, data + used, size - used))
-        watch(connection);
-}
-
-/* Where the next read goes: behind the carry in the scratch, or into the connection's own buffer when a large
-   packet gathers there. */
-static uint8_t *read_place(struct connection *connection)
-{
-    if (connection->input_size == 0)
-        return connection->worker->scratch;
-    if (connection->input_size <= WORKER_CARRY_MAX) {
-        memcpy(connection->worker->scratch, connection->input, connection->input_size);
-        return connection->worker->scratch + connection->input_size;
-    }
-    size_t needed = connection->input_size + TRANSPORT_READ_BEST;
-    if (needed > connection->input_capacity) {
-        size_t capacity = needed + needed / 2;
-        uint8_t *input = realloc(connection->input, capacity);
-        if (input == NULL)
-            return NULL;
-        connection->input = input;
-        connection->input_capacity = (uint32_t)capacity;
-    }
-    return connection->input + connection->input_size;
-}
-
-static void read_failed(struct connection *connection, enum status status)
-{
-    if (status == STATUS_PROTOCOL || status == STATUS_SYSTEM) {
-        struct tls_failure failure;
-        transport_failure(&connection->transport, &failure);
-        connection->worker->counters->protocol_errors += failure.cause == TLS_FAILURE_WEBSOCKET;
-        char text[512];
-        tls_failure_line(&failure, text, sizeof text);
-        log_info("%s: connection lost: %s", connection_peer(connection), text);
-    } else if (connection->state == CONNECTION_ACTIVE && connection->session != NULL)
-        log_info("%s: client %.*s has gone without DISCONNECT", connection_peer(connection),
-            (int)connection->session->client_id_size, connection->session->client_id);
-    if (status == STATUS_PROTOCOL && connection->state < CONNECTION_DRAINING) {
-        leave(connection, true);
-        drain(connection); /* the alert that says why goes out first */
-        return;
-    }
-    connection_drop(connection);
-}
-
-static void on_readable(struct connection *connection)
-{
-    struct worker *worker = connection->worker;
-    uint8_t *to = read_place(connection);
-    if (to == NULL) {
-        connection_close(connection, MQTT_SERVER_BUSY, "out of memory");
-        return;
-    }
-    size_t size = 0;
-    enum status status = transport_read(&connection->transport, to, TRANSPORT_READ_BEST, &size);
-    if (status == STATUS_AGAIN) {
-        watch(connection);
-        return;
-    }
-    if (status != STATUS_OK) {
-        read_failed(connection, status);
-        return;
-    }
-    worker->counters->bytes_received += size;
-    connection->read_us = worker->now_us;
-    bus_drain_if_stale(worker->bus, worker->now_us);
-    if (connection->state >= CONNECTION_DRAINING)
-        return; /* its client has connected elsewhere */
-    uint8_t *from = to - connection->input_size;
-    size_t all = connection->input_size + size;
-    if (from != connection->input)
-        connection->input_size = 0; /* the carry is in the scratch now; keep_input() fills the buffer anew */
-    process(connection, from, all);
-    connection_charge(connection, 0, size);
-    worker_spend(worker, (uint32_t)size);
-}
-
-void connection_hold(struct connection *connection, enum connection_hold reason)
-{
-    connection->hold |= (uint8_t)reason;
-    if (!connection->processing && connection->state != CONNECTION_CLOSED)
-        watch(connection);
-}
-
-void connection_release(struct connection *connection, enum connection_hold reason)
-{
-    if (!(connection->hold & reason))
-        return;
-    connection->hold &= (uint8_t)~reason;
-    if (connection->processing || connection->hold != 0 || connection->state >= CONNECTION_DRAINING)
-        return;
-    connection->read_us = connection->worker->now_us; /* it could not be heard meanwhile */
-    if (connection->input_size > 0)
-        process(connection, connection->input, connection->input_size);
-    else if (connection->state == CONNECTION_WAITING)
-        on_readable(connection); /* CONNECT may have come with the end of the handshake */
-    else
-        watch(connection);
-}
-
-/* Handshake
- * --------------------------------------------------------------------------------------------------- */
-
-static void on_announced(struct connection *connection)
-{
-    enum status status = worker_proxy_receive(connection);
-    if (status == STATUS_OK) {
-        connection_enter(connection, state_of_transport(connection));
-        watch(connection);
-    } else if (status != STATUS_AGAIN) {
-        connection_drop(connection);
-    }
-}
-
-static void handshake_failed(struct connection *connection, const struct tls_failure *failure)
-{
-    struct counters *counters = connection->worker->counters;
-    const struct config_listener *listener = worker_listener_config(connection->listener);
-    bool tls = config_listener_has_tls(listener) && failure->cause != TLS_FAILURE_UPGRADE;
-    char text[512];
-    tls_failure_line(failure, text, sizeof text);
-    log_warning("%s: %s handshake on listener %s failed: %s", connection_peer(connection),
-        tls ? "TLS" : "WebSocket", listener->key, text);
-    if (tls)
-        counters->handshakes_failed++;
-    else
-        counters->upgrades_refused++;
-    leave(connection, false);
-    drain(connection);
-}
-
-static void count_handshake(const struct connection *connection)
-{
-    struct counters *counters = connection->worker->counters;
-    const struct config_listener *listener = worker_listener_config(connection->listener);
-    counters->handshakes += config_listener_has_tls(listener);
-    counters->handshakes_resumed += transport_resumed(&connection->transport);
-    counters->upgrades += config_listener_has_websocket(listener);
-}
-
-static void on_handshake(struct connection *connection)
-{
-    struct tls_failure failure;
-    enum status status = transport_handshake(&connection->transport, &failure);
-    if (status == STATUS_AGAIN) {
-        watch(connection);
-        return;
-    }
-    if (status != STATUS_OK) {
-        handshake_failed(connection, &failure);
-        return;
-    }
-    count_handshake(connection);
-    if (!worker_listener_identify(connection)) {
-        connection->worker->counters->handshakes_failed++;
-        leave(connection, false);
-        drain(connection);
-        return;
-    }
-    transport_settle(&connection->transport);
-    connection_enter(connection, CONNECTION_WAITING);
-    if (connection->hold == 0)
-        on_readable(connection);
-    else
-        watch(connection);
-}
+/* Events
+ * ---------------------------------------------------------------------------------------------------- */
 
 /* A client that waits for its password to be checked has closed its side. With nothing left to read of it, it
    has gone, and the check is spared. */
@@ -532,7 +338,7 @@ static void on_client_closed(struct connection *connection)
     ssize_t left = recv(connection->transport.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (left > 0 || connection->input_size > 0) {
         connection->half_closed = true;
-        watch(connection);
+        connection_watch(connection);
     } else {
         connection_drop(connection);
     }
@@ -545,14 +351,14 @@ static void on_socket_event(evutil_socket_t fd, short events, void *argument)
     worker_wake(connection->worker);
     switch ((enum connection_state)connection->state) {
     case CONNECTION_PROXY:
-        on_announced(connection);
+        connection_announced(connection);
         return;
     case CONNECTION_HANDSHAKE:
-        on_handshake(connection);
+        connection_shake_hands(connection);
         worker_spend(connection->worker, 0);
         return;
     case CONNECTION_DRAINING:
-        drain(connection);
+        connection_drain(connection);
         return;
     case CONNECTION_CLOSED:
         return;
@@ -561,7 +367,7 @@ static void on_socket_event(evutil_socket_t fd, short events, void *argument)
             on_client_closed(connection);
         break;
     case CONNECTION_CLAIMING:
-        watch(connection); /* its end is not listened for any more */
+        connection_watch(connection); /* its end is not listened for any more */
         break;
     case CONNECTION_WAITING:
     case CONNECTION_AUTHENTICATING:
@@ -573,7 +379,7 @@ static void on_socket_event(evutil_socket_t fd, short events, void *argument)
         connection_flush(connection);
     }
     if ((events & EV_READ) && connection->hold == 0 && connection->state < CONNECTION_DRAINING)
-        on_readable(connection);
+        connection_read(connection);
 }
 
 /* Writing
@@ -590,10 +396,10 @@ void connection_flush(struct connection *connection)
     else if (transport_wants_write(&connection->transport))
         status = transport_flush(&connection->transport);
     if (status != STATUS_OK && status != STATUS_AGAIN) {
-        read_failed(connection, status);
+        connection_read_failed(connection, status);
         return;
     }
-    watch(connection);
+    connection_watch(connection);
     size_t limit = connection->worker->config->mqtt.max_output_buffer;
     if (connection->output.waiting > limit)
         connection_hold(connection, HOLD_OUTPUT);
@@ -624,25 +430,6 @@ static void on_keep_alive(struct connection *connection)
         connection, MQTT_KEEP_ALIVE_TIMEOUT, "nothing came for one and a half times its keep alive");
 }
 
-static void on_handshake_timeout(struct connection *connection)
-{
-    struct counters *counters = connection->worker->counters;
-    const struct config_listener *listener = worker_listener_config(connection->listener);
-    bool tls = config_listener_has_tls(listener), websocket = config_listener_has_websocket(listener);
-    bool proxy = connection->state == CONNECTION_PROXY;
-    log_info("%s: no %s within %s of listener %s", connection_peer(connection),
-        proxy              ? "PROXY header"
-        : tls && websocket ? "TLS handshake and WebSocket request"
-        : tls              ? "TLS handshake"
-                           : "WebSocket request",
-        tls ? "handshake_timeout" : "connect_timeout", listener->key);
-    counters->connections_timeout++;
-    counters->proxy_refused += proxy;
-    counters->handshakes_failed += !proxy && tls;
-    counters->upgrades_refused += !proxy && !tls;
-    connection_drop(connection);
-}
-
 static void on_timeout(struct timer_wheel *wheel, struct timer *timer)
 {
     (void)wheel;
@@ -650,7 +437,7 @@ static void on_timeout(struct timer_wheel *wheel, struct timer *timer)
     switch ((enum connection_state)connection->state) {
     case CONNECTION_PROXY:
     case CONNECTION_HANDSHAKE:
-        on_handshake_timeout(connection);
+        connection_handshake_timed_out(connection);
         return;
     case CONNECTION_WAITING:
         connection->worker->counters->connections_timeout++;
