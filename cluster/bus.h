@@ -160,6 +160,14 @@ void bus_hold(struct bus *bus, bool hold);
 void bus_receive(struct bus *bus, struct bytes message);
 /* Applies everything that the peers have published in their rings, now. */
 void bus_drain(struct bus *bus);
+/*
+ * With a carrier that only wakes: call before the process sleeps. True: all peers know that they must wake
+ * it, and had published nothing since their rings were last read; call bus_woken() when it runs again. False:
+ * something is there, do not sleep. (Both sides write, then fence, then look: one of them sees the other.)
+ */
+bool bus_may_sleep(struct bus *bus);
+/* Nobody needs to wake this process any more. Then bus_drain(). Cheap when it has not slept. */
+void bus_woken(struct bus *bus);
 /* Drains if it was last done half a second ago or earlier (the process was stopped): call between a socket
    read and decoding [BUS 4]. Cheap. `now_us`: monotonic. */
 void bus_drain_if_stale(struct bus *bus, uint64_t now_us);

@@ -165,6 +165,7 @@ void bus_read_ring(struct bus *bus, unsigned peer)
     uint64_t head;
     if ((bus->readable & bus_bit(peer)) == 0)
         return;
+    lane->seen = bus_window_load(lane->window.head);
     if (!bus_lane_in_head(lane, &head)) {
         give_up_ring(bus, peer);
         return;
@@ -244,6 +245,42 @@ void bus_drain(struct bus *bus)
     bus->drained_us = clock_monotonic_us();
     bus_for_each_peer(bus->readable, peer) bus_read_ring(bus, peer);
     bus_settle(bus);
+}
+
+static void tell_naps(struct bus *bus)
+{
+    bus->naps++;
+    bus_for_each_peer(bus->mapped, peer) bus_window_store(bus->peers[peer].in.window.naps, bus->naps);
+}
+
+/* A frame that is held (see there) waits for the master's word: it does not keep us awake. */
+static bool anything_new(const struct bus *bus)
+{
+    bus_for_each_peer(bus->mapped, peer)
+    {
+        const struct bus_lane_in *lane = &bus->peers[peer].in;
+        if (bus_window_load(lane->window.head) != lane->seen)
+            return true;
+    }
+    return false;
+}
+
+bool bus_may_sleep(struct bus *bus)
+{
+    if (anything_new(bus))
+        return false;
+    tell_naps(bus);
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (!anything_new(bus))
+        return true;
+    tell_naps(bus);
+    return false;
+}
+
+void bus_woken(struct bus *bus)
+{
+    if (bus->naps % 2 != 0)
+        tell_naps(bus);
 }
 
 void bus_drain_if_stale(struct bus *bus, uint64_t now_us)

@@ -16,6 +16,7 @@ struct bus_lane_in {
     uint64_t cursor;       /* offset of the next frame to apply; the copy in the window follows it */
     uint64_t stale_cursor; /* where the cursor stood when the head was first seen ahead of it */
     uint64_t stale_us;     /* when that was; 0: head and cursor are equal as far as known */
+    uint64_t seen;         /* the head when the ring was last read in place */
 };
 
 /* Takes up the cursor that the last incarnation left. False: it made no sense, or the head; cursor := head.

@@ -46,6 +46,17 @@ void bus_lane_out_close(struct bus_lane_out *lane, struct publication_origin ori
     lane->frames++;
 }
 
+bool bus_lane_out_wakes(struct bus_lane_out *lane)
+{
+    /* The head was stored before, and the peer looks at it after it has said that it sleeps. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    uint64_t nap = bus_window_load(lane->window.naps);
+    if (nap % 2 == 0 || nap == lane->nap)
+        return false;
+    lane->nap = nap;
+    return true;
+}
+
 struct bytes bus_lane_out_run(struct bus_lane_out *lane)
 {
     /* What the peer has applied may be overwritten already. */

@@ -34,6 +34,7 @@ struct bus_lane_out {
     uint64_t head;                   /* as published */
     uint64_t sent;                   /* handed to the carrier up to here */
     uint64_t cursor;                 /* the peer's, as last read */
+    uint64_t nap;                    /* of the peer, for which it was woken */
     unsigned frames;                 /* closed since the last bus_lane_out_publish */
     bool open;                       /* a frame is open */
     bool cursor_bad;                 /* the peer's cursor made no sense when last read */
@@ -98,6 +99,9 @@ static inline void bus_lane_out_publish(struct bus_lane_out *lane)
     lane->frames = 0;
     bus_window_store(lane->window.head, lane->head);
 }
+
+/* True once for each time that the peer sleeps: it must be woken to see what was published. */
+bool bus_lane_out_wakes(struct bus_lane_out *lane);
 
 /* The next run of whole published frames for the carrier, at most BUS_FRAME_MAX bytes; empty: nothing left.
  */

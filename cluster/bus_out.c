@@ -147,6 +147,12 @@ static void offer_carrier(struct bus *bus, unsigned peer)
 {
     struct bus_lane_out *lane = &bus->peers[peer].out;
     bus->unsent &= ~bus_bit(peer);
+    if (bus->carrier != NULL && bus->carrier->ops->wake != NULL) {
+        lane->sent = lane->head;
+        if (bus_lane_out_wakes(lane))
+            bus->carrier->ops->wake(bus->carrier, peer);
+        return;
+    }
     for (;;) {
         struct bytes run = bus_lane_out_run(lane);
         if (run.size == 0)

@@ -57,6 +57,7 @@ struct bus {
     uint64_t sequence;
     uint64_t stamp;
     uint64_t drained_us; /* when all rings were last read */
+    uint64_t naps;       /* odd: the peers were told that this process sleeps */
 
     struct bus_handler_entry handlers[BUS_RECORD_TYPES];
     struct bus_watcher watchers[BUS_WATCHERS_MAX];

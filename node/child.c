@@ -155,6 +155,7 @@ static enum status take_lane(struct child *child, const struct control_message *
             .out_cursor = message->descriptors[LANE_FD_OUT_CURSOR],
             .in_ring = message->descriptors[LANE_FD_IN_RING],
             .in_cursor = message->descriptors[LANE_FD_IN_CURSOR]};
+    child->wake_peers[message->slot] = message->descriptors[LANE_FD_WAKE];
     return STATUS_OK;
 }
 
@@ -280,6 +281,7 @@ static struct step start(struct child *child, struct control_message *message)
     if ((status = take_start(child, message)) != STATUS_OK)
         return (struct step){"take its first message from the master", status};
     child->private->lock = message->descriptors[START_FD_LOCK];
+    child->wake = message->descriptors[START_FD_WAKE];
     set_limits();
     if (fchdir(message->descriptors[START_FD_RUN_DIR]) != 0)
         return (struct step){"enter run_dir", STATUS_SYSTEM};
@@ -310,6 +312,7 @@ static void finish(struct child *child)
         descriptor_close(&lane->in_ring);
         descriptor_close(&lane->in_cursor);
         descriptor_close(&child->route_tables[peer]);
+        descriptor_close(&child->wake_peers[peer]);
     }
     if (child->counters_base != NULL)
         munmap(child->counters_base, (size_t)child->counters_pages * COUNTERS_PAGE_SIZE);
@@ -327,9 +330,11 @@ static struct child *child_new(enum child_role role, unsigned slot)
     child->role = role;
     child->slot = slot;
     child->own.will_table = -1;
+    child->wake = -1;
     for (unsigned peer = 0; peer < CHILD_SLOTS_MAX; peer++) {
         child->lanes[peer] = (struct bus_lane_descriptors){-1, -1, -1, -1};
         child->route_tables[peer] = -1;
+        child->wake_peers[peer] = -1;
     }
     snprintf(private->title, sizeof private->title, "%s %u", child_role_name(role), slot);
     return child;
@@ -342,9 +347,9 @@ int child_main(enum child_role role, unsigned slot)
     log_configure(CHILD_FD_LOG, LOG_LEVEL_NOTICE, LOG_FORMAT_TEXT, child->private->title);
     struct control_message message = {0};
     struct step failed = start(child, &message);
-    /* Mapped or entered by now; the lock stays open until this process ends. */
+    /* Mapped or entered by now; two stay open until this process ends. */
     for (unsigned i = 0; i < message.descriptor_count; i++) {
-        if (i != START_FD_LOCK)
+        if (i != START_FD_LOCK && i != START_FD_WAKE)
             close(message.descriptors[i]);
     }
     int code;

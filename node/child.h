@@ -78,6 +78,8 @@ struct child_handlers {
     void (*generation)(void *context, const struct child_generation *next);
     /* After the events of every loop turn: what was gathered goes out. */
     void (*turn)(void *context);
+    /* Before the loop waits for events. False: it only looks for them, and the next turn comes at once. */
+    bool (*may_sleep)(void *context);
 };
 
 struct child {
@@ -102,6 +104,8 @@ struct child {
     struct bus_lane_descriptors
         lanes[CHILD_SLOTS_MAX];        /* by peer slot; all -1 at [slot]. Open for the child's life */
     int route_tables[CHILD_SLOTS_MAX]; /* by slot, the own one for writing. Open for the child's life */
+    int wake;                          /* eventfd; open as long, as the next */
+    int wake_peers[CHILD_SLOTS_MAX];   /* by peer slot; -1 at [slot] */
 
     struct child_handlers handlers;
     struct child_private *private; /* of the child module */

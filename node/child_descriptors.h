@@ -23,6 +23,7 @@ enum start_descriptor {
     START_FD_SECRETS,  /* sealed memfd: tls_material_serialize(); empty without TLS listeners */
     START_FD_ACCESS,   /* sealed memfd: access_files_load() */
     START_FD_COUNTERS, /* memfd of counters.h */
+    START_FD_WAKE,     /* eventfd by which the peers wake this child (bus_carrier_ring.h); outlives it */
     START_FD_COUNT,
 };
 
@@ -40,6 +41,7 @@ enum lane_descriptor {
     LANE_FD_OUT_CURSOR, /* read-only */
     LANE_FD_IN_RING,    /* read-only */
     LANE_FD_IN_CURSOR,  /* written by this child */
+    LANE_FD_WAKE,       /* eventfd by which this child wakes the peer */
     LANE_FD_COUNT,
 };
 

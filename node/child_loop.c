@@ -255,7 +255,8 @@ void child_ready(struct child *child)
 void child_run(struct child *child)
 {
     while (!child->private->ended) {
-        event_base_loop(child->base, EVLOOP_ONCE);
+        bool sleeps = child->handlers.may_sleep == NULL || child->handlers.may_sleep(child->handlers.context);
+        event_base_loop(child->base, sleeps ? EVLOOP_ONCE : EVLOOP_NONBLOCK);
         if (child->handlers.turn != NULL)
             child->handlers.turn(child->handlers.context);
     }

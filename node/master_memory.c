@@ -12,6 +12,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -98,6 +99,21 @@ static enum status make_route_tables(struct master_memory *memory)
     return STATUS_OK;
 }
 
+static enum status make_wakes(struct master_memory *memory)
+{
+    memory->wakes = calloc(memory->workers, sizeof *memory->wakes);
+    if (memory->wakes == NULL)
+        return STATUS_NO_MEMORY;
+    for (unsigned slot = 0; slot < memory->workers; slot++)
+        memory->wakes[slot] = -1;
+    for (unsigned slot = 0; slot < memory->workers; slot++) {
+        memory->wakes[slot] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (memory->wakes[slot] < 0)
+            return STATUS_SYSTEM;
+    }
+    return STATUS_OK;
+}
+
 void master_memory_lane(
     const struct master_memory *memory, unsigned slot, unsigned peer, struct control_message *message)
 {
@@ -108,6 +124,7 @@ void master_memory_lane(
     message->descriptors[LANE_FD_OUT_CURSOR] = out->cursor_read_only;
     message->descriptors[LANE_FD_IN_RING] = in->ring_read_only;
     message->descriptors[LANE_FD_IN_CURSOR] = in->cursor;
+    message->descriptors[LANE_FD_WAKE] = memory->wakes[peer];
 }
 
 /* Both counters stand first in their files (bus_window.c). */
@@ -155,6 +172,10 @@ enum status master_memory_open(
         what = "the route tables";
         status = make_route_tables(&memory);
     }
+    if (status == STATUS_OK) {
+        what = "the eventfds of the workers";
+        status = make_wakes(&memory);
+    }
     if (status != STATUS_OK) {
         int error = errno;
         master_memory_close(&memory);
@@ -182,6 +203,10 @@ void master_memory_close(struct master_memory *memory)
     memory->lanes = NULL;
     for (unsigned slot = 0; memory->will_tables != NULL && slot < memory->workers; slot++)
         descriptor_close(&memory->will_tables[slot]);
+    for (unsigned slot = 0; memory->wakes != NULL && slot < memory->workers; slot++)
+        descriptor_close(&memory->wakes[slot]);
+    free(memory->wakes);
+    memory->wakes = NULL;
     free(memory->will_tables);
     memory->will_tables = NULL;
     for (unsigned slot = 0; memory->route_tables != NULL && slot < memory->workers; slot++) {

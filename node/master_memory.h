@@ -1,6 +1,6 @@
 /*
  * The memory that outlives workers, as sealed memfds made once by the master: counters, a lane per ordered
- * pair of slots, a will table and a route table per slot. Master only.
+ * pair of slots, a will table and a route table per slot; and an eventfd per slot. Master only.
  */
 #ifndef NODE_MASTER_MEMORY_H
 #define NODE_MASTER_MEMORY_H
@@ -28,6 +28,7 @@ struct master_memory {
     struct master_lane *lanes;               /* [from * workers + to] */
     int *will_tables;                        /* [slot] */
     struct master_route_table *route_tables; /* [slot] */
+    int *wakes;                              /* [slot], eventfds */
 };
 
 /* STATUS_SYSTEM: errno says why, `*ret_what` what was being made. */

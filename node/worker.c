@@ -9,12 +9,12 @@
 #include "node/connection.h"
 #include "node/password_check.h"
 #include "node/session_rewrite.h"
+#include "node/worker_carrier.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
 #include "node/worker_reload.h"
 #include "node/worker_sys.h"
 
-#include "shared/bus_carrier_nanomsg.h"
 #include "shared/clock.h"
 #include "shared/log.h"
 #include "shared/scram.h"
@@ -57,6 +57,7 @@ void worker_wake(struct worker *worker)
     worker->awake = true;
     if (stood_still)
         catch_up(worker);
+    worker_carrier_woken(worker);
 }
 
 void worker_spend(struct worker *worker, uint32_t bytes)
@@ -226,19 +227,6 @@ static void on_tick(evutil_socket_t fd, short events, void *argument)
 /* Hooks
  * -------------------------------------------------------------------------------------------------------- */
 
-static void on_message(void *context, struct bytes message)
-{
-    struct worker *worker = context;
-    worker_wake(worker);
-    bus_receive(worker->bus, message);
-}
-
-static void on_carrier_ready(void *context, unsigned peer)
-{
-    struct worker *worker = context;
-    bus_carrier_ready(worker->bus, peer);
-}
-
 static void on_alarm(void *context, unsigned peer, const char *text)
 {
     (void)context;
@@ -375,18 +363,9 @@ static enum status open_bus(struct worker *worker)
     enum status status = bus_new(&bus, &worker->bus);
     if (status != STATUS_OK)
         return status;
-    struct bus_carrier_nanomsg_settings carrier = {.base = worker->base,
-        .self = child->slot,
-        .peers = child->workers == 64 ? UINT64_MAX : (UINT64_C(1) << child->workers) - 1,
-        .context = worker,
-        .receive = on_message,
-        .ready = on_carrier_ready};
-    status = bus_carrier_nanomsg_new(&carrier, &worker->carrier);
-    if (status != STATUS_OK) {
-        log_error("the worker bus cannot be opened: %s", bus_carrier_nanomsg_error());
+    status = worker_carrier_open(worker);
+    if (status != STATUS_OK)
         return status;
-    }
-    bus_set_carrier(worker->bus, worker->carrier);
     struct acceptance_settings acceptance = {.bus = worker->bus,
         .stall_timeout_us = (uint64_t)config->bus.stall_timeout_ms * 1000,
         .copies_max = 4 * config->mqtt.max_packet_size,
@@ -602,7 +581,8 @@ int worker_main(struct child *child)
         .adopt = on_adopt,
         .unadopt = on_unadopt,
         .generation = worker_reload_begin,
-        .turn = on_turn};
+        .turn = on_turn,
+        .may_sleep = worker_carrier_may_sleep(worker)};
     child_run(child);
     worker_done(worker);
     return 0;

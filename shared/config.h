@@ -202,7 +202,7 @@ struct config_retained {
     enum config_retained_full when_full; /* what becomes of a message that may not be kept */
 };
 
-enum config_carrier { CONFIG_CARRIER_NANOMSG };
+enum config_carrier { CONFIG_CARRIER_NANOMSG, CONFIG_CARRIER_RING };
 
 struct config_bus {
     size_t window; /* bytes of a lane's ring; a power of two */

@@ -93,6 +93,8 @@ class Broker:
             "listeners": {key: self._listener(key, settings) for key, settings in wanted.items()},
             "log": {"level": "debug"},
         }
+        if environment.CARRIER is not None:
+            made["bus"] = {"carrier": environment.CARRIER}
         return merge(made, config)
 
     def write_config(self):

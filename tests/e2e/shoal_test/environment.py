@@ -9,6 +9,7 @@ E2E = pathlib.Path(__file__).resolve().parent.parent
 ROOT = E2E.parent.parent
 BIN = pathlib.Path(os.environ.get("SHOAL_TEST_BIN", ROOT / "build" / "bin"))
 BROKER = os.environ.get("SHOAL_TEST_BROKER", "shoald")
+CARRIER = os.environ.get("SHOAL_TEST_CARRIER")  # of the worker bus; None: the default
 LONG = os.environ.get("SHOAL_TEST_LONG") == "1"
 KEEP = os.environ.get("SHOAL_TEST_KEEP") == "1"
 
