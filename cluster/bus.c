@@ -58,6 +58,9 @@ static enum status map_lanes(struct bus *bus, const struct bus_lane_descriptors 
         enum status status = map_lane(bus, peer, &lanes[peer]);
         if (status != STATUS_OK)
             return status;
+    }
+    bus_for_each_peer(bus->readable, peer)
+    {
         uint64_t naps = bus_window_load(bus->peers[peer].in.window.naps);
         if (naps > bus->naps) /* an earlier incarnation may have died while it told them */
             bus->naps = naps;

@@ -250,13 +250,13 @@ void bus_drain(struct bus *bus)
 static void tell_naps(struct bus *bus)
 {
     bus->naps++;
-    bus_for_each_peer(bus->mapped, peer) bus_window_store(bus->peers[peer].in.window.naps, bus->naps);
+    bus_for_each_peer(bus->readable, peer) bus_window_store(bus->peers[peer].in.window.naps, bus->naps);
 }
 
 /* A frame that is held (see there) waits for the master's word: it does not keep us awake. */
 static bool anything_new(const struct bus *bus)
 {
-    bus_for_each_peer(bus->mapped, peer)
+    bus_for_each_peer(bus->readable, peer)
     {
         const struct bus_lane_in *lane = &bus->peers[peer].in;
         if (bus_window_load(lane->window.head) != lane->seen)

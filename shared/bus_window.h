@@ -51,7 +51,7 @@ struct bus_window {
     uint64_t *cursor;                    /* in the cursor's file, as the next three */
     uint64_t *trying;                    /* offset of the frame that the receiver is applying, + 1; 0: none */
     uint64_t *tries;                     /* how often it was begun */
-    uint64_t *naps;                      /* odd: the receiver sleeps, or is about to; grows with every change */
+    uint64_t *naps; /* odd: the receiver sleeps, or is about to; grows with every change */
 };
 
 enum status bus_window_map_sender(int ring_fd, int cursor_fd, struct bus_window *ret_window) CHECK_RESULT;
