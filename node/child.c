@@ -105,8 +105,7 @@ static enum status receive_before(int fd, struct control_message *ret_message)
 static bool start_fits(const struct child *child, const struct control_message *start)
 {
     return start->type == CONTROL_START && start->role == child->role && start->slot == child->slot &&
-           start->workers >= 1 && start->workers <= CHILD_SLOTS_MAX && start->slot < start->workers &&
-           start->listeners <= CHILD_LISTENERS_MAX;
+           start->workers >= 1 && start->workers <= CHILD_SLOTS_MAX && start->slot < start->workers;
 }
 
 static enum status take_start(struct child *child, struct control_message *start)
@@ -120,23 +119,56 @@ static enum status take_start(struct child *child, struct control_message *start
     child->incarnation = start->incarnation;
     memcpy(child->node_key, start->node_key, sizeof child->node_key);
     memcpy(child->decoy_key, start->decoy_key, sizeof child->decoy_key);
-    child->private->listeners = start->listeners;
     return STATUS_OK;
+}
+
+static bool has_place(const struct child_slot *slot, uint8_t place)
+{
+    for (unsigned i = 0; i < slot->socket_count; i++)
+        if (slot->sockets[i].place == place)
+            return true;
+    return false;
+}
+
+enum status child_slot_add(struct child_slot *slot, const struct control_message *message)
+{
+    unsigned count = message->descriptor_count - SLOT_FD_FIRST_SOCKET;
+    for (unsigned i = 0; i < count; i++)
+        if (message->places[i] >= COUNTERS_LISTENERS_MAX)
+            return STATUS_PROTOCOL;
+    for (unsigned i = 0; i < count; i++) {
+        int fd = message->descriptors[SLOT_FD_FIRST_SOCKET + i];
+        if (has_place(slot, message->places[i])) /* at most one socket a place, so they fit */
+            close(fd);
+        else
+            slot->sockets[slot->socket_count++] =
+                (struct child_socket){.place = message->places[i], .fd = fd};
+    }
+    return STATUS_OK;
+}
+
+void child_slot_prune(struct child_slot *slot, const uint8_t places[CONFIG_LISTENERS_MAX])
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < slot->socket_count; i++) {
+        if (memchr(places, slot->sockets[i].place, CONFIG_LISTENERS_MAX) != NULL)
+            slot->sockets[kept++] = slot->sockets[i];
+        else
+            descriptor_close(&slot->sockets[i].fd);
+    }
+    slot->socket_count = kept;
 }
 
 enum status child_slot_take(
     const struct child *child, const struct control_message *message, struct child_slot *ret_slot)
 {
-    if (message->slot >= child->workers ||
-        message->descriptor_count != child->private->listeners + SLOT_FD_FIRST_SOCKET)
+    if (message->slot >= child->workers)
         return STATUS_PROTOCOL;
-    ret_slot->slot = message->slot;
-    ret_slot->will_table = message->descriptors[SLOT_FD_WILL_TABLE];
-    ret_slot->socket_count = child->private->listeners;
-    for (unsigned i = 0; i < ret_slot->socket_count; i++)
-        ret_slot->sockets[i] =
-            (struct child_socket){.listener = i, .fd = message->descriptors[SLOT_FD_FIRST_SOCKET + i]};
-    return STATUS_OK;
+    struct child_slot slot = {.slot = message->slot, .will_table = message->descriptors[SLOT_FD_WILL_TABLE]};
+    enum status status = child_slot_add(&slot, message);
+    if (status == STATUS_OK)
+        *ret_slot = slot;
+    return status;
 }
 
 void child_slot_close(struct child_slot *slot)
@@ -240,9 +272,11 @@ static enum status take_generation(
     struct child *child, const struct control_message *message, const char **ret_what)
 {
     struct child_generation *current = &child->private->current;
-    enum status status = child_generation_take(message->number, message->descriptors[START_FD_CONFIG],
-        message->descriptors[START_FD_SECRETS], message->descriptors[START_FD_ACCESS], current, ret_what);
+    enum status status =
+        child_generation_take(message->number, message->places, message->descriptors[START_FD_CONFIG],
+            message->descriptors[START_FD_SECRETS], message->descriptors[START_FD_ACCESS], current, ret_what);
     child->config = current->config;
+    child->places = current->places;
     child->secrets = current->secrets;
     child->access = current->access;
     return status;

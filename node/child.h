@@ -22,8 +22,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define CHILD_SLOTS_MAX     BUS_PEERS_MAX /* workers of one node */
-#define CHILD_LISTENERS_MAX CONFIG_LISTENERS_MAX
+#define CHILD_SLOTS_MAX   BUS_PEERS_MAX /* workers of one node */
+#define CHILD_SOCKETS_MAX COUNTERS_LISTENERS_MAX
 
 /* How long a child may take to end after child_handlers.stop; the child module ends the process by itself
  * then. */
@@ -41,17 +41,16 @@ enum child_stop {
 
 /* A listening socket, non-blocking, open for the node's whole life in the master. */
 struct child_socket {
-    unsigned listener; /* index in the configuration's listeners */
-    int fd;            /* owned by the child module: take it out of the event loop, never close it */
+    uint8_t place; /* whose it is: child_generation.places; another one: a listener that comes or is gone */
+    int fd;        /* owned by the child module: take it out of the event loop, never close it */
 };
 
 /* The sockets and the will table of one slot, own or adopted. */
 struct child_slot {
     unsigned slot;
     unsigned socket_count;
-    struct child_socket
-        sockets[CHILD_LISTENERS_MAX]; /* one per listener, in the order of the configuration */
-    int will_table;                   /* memfd, read and write, bus.will_table bytes, sealed against
+    struct child_socket sockets[CHILD_SOCKETS_MAX];
+    int will_table; /* memfd, read and write, bus.will_table bytes, sealed against
                                          resizing; owned by the child module: map it */
 };
 
@@ -70,6 +69,8 @@ struct child_handlers {
     void (*adopt)(void *context, const struct child_slot *adopted);
     /* Its next process is about to start: let go of the sockets and unmap the table before this returns. */
     void (*unadopt)(void *context, const struct child_slot *adopted);
+    /* The slot (own or adopted) has got sockets that it had not. */
+    void (*sockets)(void *context, const struct child_slot *slot);
     /*
      * Another configuration with its certificates is to be used: prepare it in small steps over the next loop
      * turns, prove it, switch, and say so by child_generation_switched(). What `next` has lives until then. A
@@ -91,6 +92,7 @@ struct child {
     uint8_t decoy_key[PASSWORD_DECOY_KEY_SIZE]; /* of this node for good: password_file_scram() */
 
     const struct config *config; /* owned by the child module */
+    const uint8_t *places;       /* [CONFIG_LISTENERS_MAX], of its listeners */
     struct bytes secrets; /* what tls_material_serialize() made; read-only, locked, never dumped; gone after
                              child_forget_secrets() */
     struct bytes access;  /* what access_files_load() made; read-only, never dumped; gone as well then */
@@ -124,7 +126,8 @@ int child_main(enum child_role role, unsigned slot);
 void child_ready(struct child *child);
 
 /*
- * The answer to child_handlers.generation. NULL: the role uses nothing of the former generation any more but
+ * The answer to child_handlers.generation. NULL: the role uses nothing of the former generation any more (nor
+ * sockets at other places, which are closed) but
  * what it has shared (config_share);
  * child->config is the new one from here on, its secrets are unmapped. Otherwise why it stays with what it
  * has.

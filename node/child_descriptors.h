@@ -47,7 +47,8 @@ enum lane_descriptor {
 
 /* CONTROL_ROUTE_TABLE, one message per slot: the memfd of route_table.h, read-only but for the own slot's. */
 
-/* CONTROL_OWN_SLOT and CONTROL_ADOPT: the will table, then one listening socket per listener. */
+/* CONTROL_OWN_SLOT, CONTROL_ADOPT, CONTROL_SOCKETS: the will table, then one listening socket per listener.
+ */
 enum slot_descriptor {
     SLOT_FD_WILL_TABLE,
     SLOT_FD_FIRST_SOCKET,

@@ -61,10 +61,11 @@ static enum status take_secret(int fd, struct bytes *ret_block, bool lock)
     return STATUS_OK;
 }
 
-enum status child_generation_take(uint64_t number, int config, int secrets, int access,
-    struct child_generation *ret_generation, const char **ret_what)
+enum status child_generation_take(uint64_t number, const uint8_t places[CONFIG_LISTENERS_MAX], int config,
+    int secrets, int access, struct child_generation *ret_generation, const char **ret_what)
 {
     struct child_generation generation = {.number = number};
+    memcpy(generation.places, places, sizeof generation.places);
     const char *what = "read the configuration that the master handed over";
     enum status status = load_config(config, &generation.config);
     if (status == STATUS_OK) {

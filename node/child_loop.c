@@ -106,9 +106,9 @@ static enum status on_generation(struct child *child, const struct control_messa
     struct child_private *private = child->private;
     struct child_generation next;
     const char *what = NULL;
-    enum status status = child_generation_take(message->number, message->descriptors[GENERATION_FD_CONFIG],
-        message->descriptors[GENERATION_FD_SECRETS], message->descriptors[GENERATION_FD_ACCESS], &next,
-        &what);
+    enum status status = child_generation_take(message->number, message->places,
+        message->descriptors[GENERATION_FD_CONFIG], message->descriptors[GENERATION_FD_SECRETS],
+        message->descriptors[GENERATION_FD_ACCESS], &next, &what);
     control_close_descriptors(message);
     if (status != STATUS_OK || child->handlers.generation == NULL) {
         struct control_message answer = {.type = CONTROL_REFUSED, .number = message->number};
@@ -124,6 +124,15 @@ static enum status on_generation(struct child *child, const struct control_messa
     return STATUS_OK;
 }
 
+static void prune_sockets(struct child *child)
+{
+    const uint8_t *places = child->private->current.places;
+    child_slot_prune(&child->own, places);
+    for (unsigned slot = 0; slot < CHILD_SLOTS_MAX; slot++)
+        if (child->private->adopted[slot] != NULL)
+            child_slot_prune(child->private->adopted[slot], places);
+}
+
 void child_generation_switched(struct child *child, const char *refused)
 {
     struct child_private *private = child->private;
@@ -134,6 +143,7 @@ void child_generation_switched(struct child *child, const char *refused)
         private->current = private->next;
         child_forget_secrets(child);
         child->config = private->current.config;
+        prune_sockets(child);
         log_set_level(child->config->log.level);
         private->next = (struct child_generation){0};
     } else {
@@ -141,6 +151,26 @@ void child_generation_switched(struct child *child, const char *refused)
         child_generation_done(&private->next);
     }
     send_to_master(child, answer);
+}
+
+/* For the own slot, or one that is adopted (or was, until a moment ago). */
+static enum status on_sockets(struct child *child, const struct control_message *message)
+{
+    if (message->slot >= child->workers)
+        return STATUS_PROTOCOL;
+    struct child_slot *slot =
+        message->slot == child->slot ? &child->own : child->private->adopted[message->slot];
+    if (slot == NULL) {
+        control_close_descriptors(message);
+        return STATUS_OK;
+    }
+    enum status status = child_slot_add(slot, message);
+    if (status != STATUS_OK)
+        return status;
+    close(message->descriptors[SLOT_FD_WILL_TABLE]); /* it has it */
+    if (child->handlers.sockets != NULL)
+        child->handlers.sockets(child->handlers.context, slot);
+    return STATUS_OK;
 }
 
 static enum status dispatch(struct child *child, const struct control_message *message)
@@ -155,6 +185,8 @@ static enum status dispatch(struct child *child, const struct control_message *m
     case CONTROL_PEER_STARTED:
     case CONTROL_PEER_DIED:
         return on_peer(child, message);
+    case CONTROL_SOCKETS:
+        return on_sockets(child, message);
     case CONTROL_GENERATION:
         return on_generation(child, message);
     case CONTROL_ADOPT:

@@ -20,8 +20,7 @@
 #endif
 
 struct child_private {
-    char title[32]; /* "worker 0" */
-    unsigned listeners;
+    char title[32];                  /* "worker 0" */
     int lock;                        /* held open, see START_FD_LOCK */
     struct child_generation current; /* the role sees it as const */
     struct child_generation next;    /* number 0: none is being prepared */
@@ -44,6 +43,10 @@ void child_set_deadline(unsigned ms);
 enum status child_slot_take(const struct child *child, const struct control_message *message,
     struct child_slot *ret_slot) CHECK_RESULT;
 void child_slot_close(struct child_slot *slot);
+/* Those of a SOCKETS message that it has not yet; takes all. STATUS_LIMIT: too many. */
+enum status child_slot_add(struct child_slot *slot, const struct control_message *message) CHECK_RESULT;
+/* Closes those whose place is not among `places`. */
+void child_slot_prune(struct child_slot *slot, const uint8_t places[CONFIG_LISTENERS_MAX]);
 
 /* PEER_STARTED and PEER_DIED: remembers; does not call the role. */
 enum status child_note_peer(struct child *child, const struct control_message *message) CHECK_RESULT;

@@ -33,6 +33,9 @@ struct field {
     {                                                                                                        \
         FIELD_KEY, offsetof(struct control_message, name)                                                    \
     }
+
+_Static_assert(sizeof(((struct control_message *)0)->places) == 32, "is of the kind KEY");
+#define PLACES KEY(places)
 #define TEXT(name)                                                                                           \
     {                                                                                                        \
         FIELD_TEXT, offsetof(struct control_message, name)                                                   \
@@ -42,22 +45,23 @@ static const struct message_shape {
     const char *name;
     unsigned descriptors_min;
     unsigned descriptors_max;
-    struct field fields[12];
+    struct field fields[14];
 } shapes[CONTROL_TYPES] = {
     [CONTROL_START] = {"START", START_FD_COUNT, START_FD_COUNT,
         {U16(role), U16(slot), U16(workers), U16(listeners), U16(drop), U32(uid), U32(gid), U64(incarnation),
-            U64(number), KEY(node_key), KEY(decoy_key)}},
-    [CONTROL_OWN_SLOT] = {"OWN_SLOT", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot)}},
+            U64(number), KEY(node_key), KEY(decoy_key), PLACES}},
+    [CONTROL_OWN_SLOT] = {"OWN_SLOT", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot), PLACES}},
     [CONTROL_LANE] = {"LANE", LANE_FD_COUNT, LANE_FD_COUNT, {U16(slot)}},
     [CONTROL_BEGIN] = {"BEGIN", 0, 0, {{FIELD_END, 0}}},
     [CONTROL_ROUTE_TABLE] = {"ROUTE_TABLE", 1, 1, {U16(slot)}},
     [CONTROL_PEER_STARTED] = {"PEER_STARTED", 0, 0, {U16(slot), U64(incarnation)}},
     [CONTROL_PEER_DIED] = {"PEER_DIED", 0, 0, {U16(slot)}},
-    [CONTROL_ADOPT] = {"ADOPT", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot)}},
+    [CONTROL_ADOPT] = {"ADOPT", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot), PLACES}},
     [CONTROL_UNADOPT] = {"UNADOPT", 0, 0, {U16(slot)}},
     [CONTROL_PING] = {"PING", 0, 0, {U64(number)}},
     [CONTROL_STOP] = {"STOP", 0, 0, {{FIELD_END, 0}}},
-    [CONTROL_GENERATION] = {"GENERATION", GENERATION_FD_COUNT, GENERATION_FD_COUNT, {U64(number)}},
+    [CONTROL_GENERATION] = {"GENERATION", GENERATION_FD_COUNT, GENERATION_FD_COUNT, {U64(number), PLACES}},
+    [CONTROL_SOCKETS] = {"SOCKETS", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot), PLACES}},
     [CONTROL_READY] = {"READY", 0, 0, {{FIELD_END, 0}}},
     [CONTROL_PONG] = {"PONG", 0, 0, {U64(number)}},
     [CONTROL_UNADOPTED] = {"UNADOPTED", 0, 0, {U16(slot)}},

@@ -19,19 +19,21 @@
 enum control_type {
     /* master → child: the start-up, in this order */
     CONTROL_START = 1,       /* role, slot, workers, listeners, drop, uid, gid, incarnation, number:
-                                generation, node_key, decoy_key */
-    CONTROL_OWN_SLOT = 2,    /* slot */
+                                generation, node_key, decoy_key, places */
+    CONTROL_OWN_SLOT = 2,    /* slot, places */
     CONTROL_LANE = 3,        /* slot: the peer */
     CONTROL_BEGIN = 4,       /* the last one: nothing; CONTROL_PEER_STARTED may stand before it */
     CONTROL_ROUTE_TABLE = 5, /* slot: whose it is; before CONTROL_BEGIN */
     /* master → child: while it runs */
     CONTROL_PEER_STARTED = 10, /* slot, incarnation */
     CONTROL_PEER_DIED = 11,    /* slot */
-    CONTROL_ADOPT = 12,        /* slot */
+    CONTROL_ADOPT = 12,        /* slot, places */
     CONTROL_UNADOPT = 13,      /* slot; wants CONTROL_UNADOPTED */
     CONTROL_PING = 14,         /* number; wants CONTROL_PONG */
     CONTROL_STOP = 15,         /* say goodbye and exit */
-    CONTROL_GENERATION = 16,   /* number; switch to this one; wants CONTROL_SWITCHED or CONTROL_REFUSED */
+    CONTROL_GENERATION =
+        16,               /* number, places; switch to this one; wants CONTROL_SWITCHED or CONTROL_REFUSED */
+    CONTROL_SOCKETS = 17, /* slot, places: those of the slot that were not there before */
     /* child → master */
     CONTROL_READY = 30,     /* serves */
     CONTROL_PONG = 31,      /* number of the ping */
@@ -54,7 +56,9 @@ struct control_message {
     uint64_t number;
     uint8_t node_key[32];
     uint8_t decoy_key[32];
-    char text[CONTROL_TEXT_MAX]; /* terminated; cut when sent, if need be */
+    uint8_t places[CONFIG_LISTENERS_MAX]; /* of the listeners, in the order of descriptors and configuration;
+                                             255 behind the last */
+    char text[CONTROL_TEXT_MAX];          /* terminated; cut when sent, if need be */
     unsigned descriptor_count;
     int descriptors[CONTROL_DESCRIPTORS_MAX]; /* borrowed when sent, owned by whoever received them */
 };

@@ -143,13 +143,16 @@ static void on_child_switched(
     master_reload_child_answered(master->reload, child, message);
 }
 
-void master_use_generation(struct master *master, struct generation *generation)
+void master_use_generation(
+    struct master *master, struct generation *generation, struct master_listeners *listeners)
 {
-    const struct config *config = generation->config;
+    const struct master_listeners former = master->listeners;
     master->running = generation;
     master->children->generation = generation;
-    master->listeners.config = config;
-    log_set_level(config->log.level);
+    master->listeners = *listeners;
+    *listeners = former;
+    master_listeners_apply(&master->listeners);
+    log_set_level(generation->config->log.level);
 }
 
 static void on_ended(void *context)
@@ -243,7 +246,8 @@ static enum status open_node(struct master *master)
         log_failed(what, status);
         return status;
     }
-    status = master_listeners_open(config, master->folders.uid, master->folders.gid, &master->listeners);
+    status = master_listeners_open(
+        config, master->folders.uid, master->folders.gid, NULL, 0, NULL, &master->listeners);
     if (status != STATUS_OK)
         return status;
     what = "the table of workers";

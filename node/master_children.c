@@ -99,7 +99,7 @@ static void find_adopter_for(struct master_child *child)
         return;
     }
     child->adopter = adopter->slot;
-    master_child_hand_slot(adopter, CONTROL_ADOPT, child->slot);
+    master_child_hand_slot(adopter, CONTROL_ADOPT, child->slot, child->all->listeners);
     log_notice("worker %u: worker %u serves its sockets meanwhile", child->slot, adopter->slot);
 }
 

@@ -110,8 +110,9 @@ enum status master_spawn(struct master_child *child) CHECK_RESULT;
 void master_child_send(struct master_child *child, const struct control_message *message);
 void master_child_send_slot(
     struct master_child *child, enum control_type type, unsigned slot, uint64_t incarnation);
-/* The sockets and will table of `slot`, as OWN_SLOT or ADOPT. */
-void master_child_hand_slot(struct master_child *child, enum control_type type, unsigned slot);
+/* The sockets (out of `listeners`) and the will table of `slot`, as OWN_SLOT, ADOPT or SOCKETS. */
+void master_child_hand_slot(struct master_child *child, enum control_type type, unsigned slot,
+    const struct master_listeners *listeners);
 void master_child_kill(struct master_child *child, const char *why);
 void master_child_message(struct master_child *child, const struct control_message *message);
 

@@ -93,21 +93,6 @@ static json_t *describe_certificates(const struct config *config, const struct t
 /* ---- loading ---------------------------------------------------------------------------------------------
  */
 
-/* A listener that comes or goes needs sockets that only a start opens. */
-static enum status refuse_other_listeners(const struct generation *next, const struct config_context *context)
-{
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < next->differences.count; i++) {
-        const struct config_difference *difference = &next->differences.entries[i];
-        if (strncmp(difference->path, "listeners.", 10) != 0 || strchr(difference->path + 10, '.') != NULL)
-            continue;
-        config_complain(context, difference->path, "%s; this takes a restart of shoald",
-            difference->was == NULL ? "a listener that is not there yet" : "the listener is gone");
-        status = STATUS_INVALID;
-    }
-    return status;
-}
-
 /* Takes over from the running one what a reload cannot change, and says so. */
 static enum status follow(
     struct generation *next, const struct generation *running, struct config_errors *errors)
@@ -115,8 +100,6 @@ static enum status follow(
     const struct config_context context = {
         .file = next->config->file, .node = next->config->cluster.path, .errors = errors};
     config_compare(running->config, next->config, &next->differences);
-    if (refuse_other_listeners(next, &context) != STATUS_OK)
-        return STATUS_INVALID;
     for (size_t i = 0; i < next->differences.count; i++) {
         const struct config_difference *difference = &next->differences.entries[i];
         if (difference->effect == CONFIG_EFFECT_RESTART)

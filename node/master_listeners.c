@@ -5,7 +5,11 @@
  */
 #include "node/master_listeners.h"
 
+#include "node/descriptor.h"
 #include "node/master_socket_file.h"
+#include "shared/config_address.h"
+#include "shared/config_context.h"
+#include "shared/counters.h"
 #include "shared/log.h"
 
 #include <arpa/inet.h>
@@ -22,6 +26,18 @@
 /* A peer that is silent for tcp_keepalive is given up this many probes later. */
 #define KEEPALIVE_INTERVAL_S 10
 #define KEEPALIVE_PROBES     3
+
+/* The sockets of one address. */
+struct master_listener {
+    unsigned references; /* sets that have it */
+    unsigned workers;
+    uint8_t place;
+    char *bind_text; /* owned, as all below */
+    bool is_unix;
+    struct config_bind bind; /* without its text */
+    struct master_socket_file file;
+    int sockets[]; /* [slot]; -1: not open */
+};
 
 struct bind_address {
     struct sockaddr_storage address;
@@ -88,22 +104,25 @@ static void use_ipv4(struct bind_address *where, uint16_t port)
     where->size = sizeof address;
 }
 
-static enum status open_first(const struct config_listener *listener, struct bind_address *where, int *ret_fd)
+/* `alone`: nobody else may listen there, not even we. */
+static enum status open_first(
+    const struct config_listener *listener, struct bind_address *where, bool alone, int *ret_fd)
 {
-    enum status status = open_socket(listener, where, true, ret_fd);
+    enum status status = open_socket(listener, where, alone, ret_fd);
     if (status != STATUS_OK && where->both_families && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
         use_ipv4(where, listener->bind.port); /* a kernel without IPv6 */
-        status = open_socket(listener, where, true, ret_fd);
+        status = open_socket(listener, where, alone, ret_fd);
     }
     return status;
 }
 
-static enum status open_listener(const struct config_listener *listener, unsigned workers, int *sockets)
+static enum status open_listener(
+    const struct config_listener *listener, unsigned workers, bool alone, int *sockets)
 {
     struct bind_address where = {.address = listener->bind.address,
         .size = listener->bind.address_size,
         .both_families = listener->bind.both_families};
-    enum status status = open_first(listener, &where, &sockets[0]);
+    enum status status = open_first(listener, &where, alone, &sockets[0]);
     if (status != STATUS_OK)
         return status;
     /* Port 0 has become a real one that the others must share. */
@@ -115,7 +134,8 @@ static enum status open_listener(const struct config_listener *listener, unsigne
     return status;
 }
 
-static void log_failure(const struct config_listener *listener, int error, const char *reason)
+static void tell_failure(const struct config *config, const struct config_listener *listener, int error,
+    const char *reason, struct config_errors *errors)
 {
     char what[160] = "";
     if (listener->type == CONFIG_LISTENER_UNIX)
@@ -128,8 +148,17 @@ static void log_failure(const struct config_listener *listener, int error, const
         snprintf(what, sizeof what, ": ports this low need root or CAP_NET_BIND_SERVICE");
     else if (error == EADDRNOTAVAIL)
         snprintf(what, sizeof what, ": no interface of this machine has that address, see ip address");
-    log_error("listener %s cannot listen on %s: %s%s", listener->key, listener->bind.text,
-        reason != NULL ? reason : strerror(error), what);
+    if (reason == NULL)
+        reason = strerror(error);
+    if (errors == NULL) {
+        log_error("listener %s cannot listen on %s: %s%s", listener->key, listener->bind.text, reason, what);
+        return;
+    }
+    const struct config_context context = {
+        .file = config->file, .node = config->cluster.path, .errors = errors};
+    char path[CONFIG_PATH_TEXT_MAX];
+    snprintf(path, sizeof path, "listeners.%s.bind", listener->key);
+    config_complain(&context, path, "cannot listen on %s: %s%s", listener->bind.text, reason, what);
 }
 
 /* One socket, shared: each slot has a descriptor of it. */
@@ -149,29 +178,116 @@ static enum status open_unix(const struct config_listener *listener, uid_t uid, 
     return STATUS_OK;
 }
 
-enum status master_listeners_open(
-    const struct config *config, uid_t uid, gid_t gid, struct master_listeners *ret_listeners)
+static void listener_unref(struct master_listener **listener_pointer)
 {
+    struct master_listener *listener = *listener_pointer;
+    *listener_pointer = NULL;
+    if (listener == NULL || --listener->references > 0)
+        return;
+    const struct config_listener as_configured = {.bind = {.text = listener->bind_text}};
+    master_socket_file_remove(&as_configured, &listener->file);
+    for (unsigned slot = 0; slot < listener->workers; slot++)
+        descriptor_close(&listener->sockets[slot]);
+    free(listener->bind_text);
+    free(listener);
+}
+
+static struct master_listener *listener_new(
+    const struct config_listener *config, unsigned workers, uint8_t place)
+{
+    struct master_listener *listener = calloc(1, sizeof *listener + workers * sizeof listener->sockets[0]);
+    char *text = strdup(config->bind.text);
+    if (listener == NULL || text == NULL) {
+        free(listener);
+        free(text);
+        return NULL;
+    }
+    listener->references = 1;
+    listener->workers = workers;
+    listener->place = place;
+    listener->bind_text = text;
+    listener->is_unix = config->type == CONFIG_LISTENER_UNIX;
+    listener->bind = config->bind;
+    listener->bind.text = NULL;
+    for (unsigned slot = 0; slot < workers; slot++)
+        listener->sockets[slot] = -1;
+    return listener;
+}
+
+/* Who has that very address. */
+static struct master_listener *find_same(
+    const struct master_listeners *running, const struct config_listener *config)
+{
+    bool is_unix = config->type == CONFIG_LISTENER_UNIX;
+    for (unsigned i = 0; running != NULL && i < running->count; i++) {
+        struct master_listener *other = running->shared[i];
+        if (other->is_unix == is_unix && strcmp(other->bind_text, config->bind.text) == 0)
+            return other;
+    }
+    return NULL;
+}
+
+static bool overlaps_any(const struct master_listeners *running, const struct config_listener *config)
+{
+    for (unsigned i = 0; running != NULL && i < running->count; i++)
+        if (config_bind_overlaps(&running->shared[i]->bind, &config->bind))
+            return true;
+    return false;
+}
+
+struct opening { /* what one call of master_listeners_open() knows */
+    uid_t uid;
+    gid_t gid;
+    const struct master_listeners *running;
+    uint64_t busy; /* places that are taken */
+    struct config_errors *errors;
+};
+
+static enum status open_new(struct opening *opening, const struct config *whole,
+    const struct config_listener *config, unsigned workers, struct master_listener **ret_listener)
+{
+    unsigned place = 0;
+    while (place < COUNTERS_LISTENERS_MAX && (opening->busy >> place & 1) != 0)
+        place++;
+    struct master_listener *listener =
+        place == COUNTERS_LISTENERS_MAX ? NULL : listener_new(config, workers, (uint8_t)place);
+    if (listener == NULL)
+        return STATUS_NO_MEMORY;
+    const char *reason = NULL;
+    bool alone = !overlaps_any(opening->running, config);
+    enum status status = listener->is_unix ? open_unix(config, opening->uid, opening->gid, workers,
+                                                 listener->sockets, &listener->file, &reason)
+                                           : open_listener(config, workers, alone, listener->sockets);
+    if (status != STATUS_OK) {
+        tell_failure(whole, config, errno, reason, opening->errors);
+        listener_unref(&listener);
+        return status;
+    }
+    opening->busy |= UINT64_C(1) << place;
+    *ret_listener = listener;
+    return STATUS_OK;
+}
+
+enum status master_listeners_open(const struct config *config, uid_t uid, gid_t gid,
+    const struct master_listeners *running, uint64_t busy, struct config_errors *errors,
+    struct master_listeners *ret_listeners)
+{
+    struct opening opening = {.uid = uid, .gid = gid, .running = running, .busy = busy, .errors = errors};
     struct master_listeners listeners = {
         .config = config, .workers = config->node.workers, .count = (unsigned)config->listener_count};
-    size_t total = (size_t)listeners.count * listeners.workers;
-    listeners.sockets = calloc(total + 1, sizeof *listeners.sockets);
-    listeners.files = calloc((size_t)listeners.count + 1, sizeof *listeners.files);
-    for (size_t i = 0; listeners.sockets != NULL && i < total; i++)
-        listeners.sockets[i] = -1;
-    enum status result = listeners.sockets == NULL || listeners.files == NULL ? STATUS_NO_MEMORY : STATUS_OK;
-    for (unsigned i = 0; result != STATUS_NO_MEMORY && i < listeners.count; i++) {
-        const struct config_listener *listener = &config->listeners[i];
-        int *sockets = listeners.sockets + (size_t)i * listeners.workers;
-        const char *reason = NULL;
-        enum status status =
-            listener->type == CONFIG_LISTENER_UNIX
-                ? open_unix(listener, uid, gid, listeners.workers, sockets, &listeners.files[i], &reason)
-                : open_listener(listener, listeners.workers, sockets);
-        if (status != STATUS_OK) {
-            log_failure(listener, errno, reason);
-            result = status;
+    listeners.shared = calloc((size_t)listeners.count + 1, sizeof *listeners.shared);
+    enum status result = listeners.shared == NULL ? STATUS_NO_MEMORY : STATUS_OK;
+    for (unsigned i = 0; running != NULL && i < running->count; i++)
+        opening.busy |= UINT64_C(1) << running->shared[i]->place;
+    for (unsigned i = 0; listeners.shared != NULL && i < listeners.count; i++) {
+        listeners.shared[i] = find_same(running, &config->listeners[i]);
+        if (listeners.shared[i] != NULL) {
+            listeners.shared[i]->references++;
+            continue;
         }
+        enum status status =
+            open_new(&opening, config, &config->listeners[i], listeners.workers, &listeners.shared[i]);
+        result = result == STATUS_OK ? status : result; /* and on: all of them at once */
     }
     if (result != STATUS_OK) {
         master_listeners_close(&listeners);
@@ -183,21 +299,37 @@ enum status master_listeners_open(
 
 void master_listeners_close(struct master_listeners *listeners)
 {
-    for (unsigned i = 0; listeners->files != NULL && i < listeners->count; i++)
-        master_socket_file_remove(&listeners->config->listeners[i], &listeners->files[i]);
-    for (size_t i = 0; listeners->sockets != NULL && i < (size_t)listeners->count * listeners->workers; i++) {
-        if (listeners->sockets[i] >= 0)
-            close(listeners->sockets[i]);
+    for (unsigned i = 0; listeners->shared != NULL && i < listeners->count; i++)
+        listener_unref(&listeners->shared[i]);
+    free(listeners->shared);
+    listeners->shared = NULL;
+    listeners->count = 0;
+}
+
+void master_listeners_apply(const struct master_listeners *listeners)
+{
+    for (unsigned i = 0; i < listeners->count; i++) {
+        const struct config_listener *config = &listeners->config->listeners[i];
+        const struct master_listener *listener = listeners->shared[i];
+        for (unsigned slot = 0; slot < listeners->workers; slot++)
+            if (listen(listener->sockets[slot], (int)config->backlog) != 0)
+                log_warning("listener %s: its backlog stays as it was: %s", config->key, strerror(errno));
+        if (listener->is_unix && master_socket_file_mode(config, &listener->file) != STATUS_OK)
+            log_warning(
+                "listener %s: the mode of its file stays as it was: %s", config->key, strerror(errno));
     }
-    free(listeners->files);
-    free(listeners->sockets);
-    listeners->files = NULL;
-    listeners->sockets = NULL;
+}
+
+void master_listeners_places(const struct master_listeners *listeners, uint8_t places[CONFIG_LISTENERS_MAX])
+{
+    memset(places, MASTER_NO_PLACE, CONFIG_LISTENERS_MAX);
+    for (unsigned i = 0; i < listeners->count; i++)
+        places[i] = listeners->shared[i]->place;
 }
 
 int master_listeners_socket(const struct master_listeners *listeners, unsigned listener, unsigned slot)
 {
-    return listeners->sockets[(size_t)listener * listeners->workers + slot];
+    return listeners->shared[listener]->sockets[slot];
 }
 
 void master_listeners_address(

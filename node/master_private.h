@@ -26,8 +26,10 @@ struct master {
     uint64_t started_us; /* monotonic */
 };
 
-/* From here on this one runs, which every worker serves with; the former one is the caller's. */
-void master_use_generation(struct master *master, struct generation *generation);
+/* From here on this one runs, with these listeners; every worker serves with it. The former generation (by
+   master->running) and the former listeners, which *listeners has now, are the caller's. */
+void master_use_generation(
+    struct master *master, struct generation *generation, struct master_listeners *listeners);
 
 /* The answer to `shoalctl status`; NULL: no memory. The caller's reference. */
 json_t *master_status(const struct master *master);

@@ -29,20 +29,21 @@ struct reload_queue { /* who waits for a report */
 struct master_reload {
     struct master *master; /* borrowed */
     enum reload_state state;
-    const char *who;             /* static: who asked for the present one */
-    struct generation *next;     /* owned; NULL: none is under way */
-    struct config_errors errors; /* of the present one */
-    struct master_child *asked;  /* borrowed: was sent the target and has not answered */
-    unsigned deaths;             /* of asked ones, in this roll */
-    struct event *deadline;      /* owned */
-    struct event *again;         /* owned: begins the one that waits */
-    struct reload_queue waiting; /* for the present one */
-    struct reload_queue later;   /* for the one after it */
-    const char *later_who;       /* static; NULL: none is wanted after the present one */
-    uint64_t numbers;            /* the last generation's number given out: none twice, also of failed ones */
-    uint64_t succeeded, failed;  /* since the start */
-    uint64_t last_ms;            /* when the last one ended, real time; 0: never */
-    json_t *failure;             /* owned: the errors of the last one, if that failed; NULL: it did not */
+    const char *who;                   /* static: who asked for the present one */
+    struct master_listeners listeners; /* owned: of the next one, with what it shares with the running ones */
+    struct generation *next;           /* owned; NULL: none is under way */
+    struct config_errors errors;       /* of the present one */
+    struct master_child *asked;        /* borrowed: was sent the target and has not answered */
+    unsigned deaths;                   /* of asked ones, in this roll */
+    struct event *deadline;            /* owned */
+    struct event *again;               /* owned: begins the one that waits */
+    struct reload_queue waiting;       /* for the present one */
+    struct reload_queue later;         /* for the one after it */
+    const char *later_who;             /* static; NULL: none is wanted after the present one */
+    uint64_t numbers;           /* the last generation's number given out: none twice, also of failed ones */
+    uint64_t succeeded, failed; /* since the start */
+    uint64_t last_ms;           /* when the last one ended, real time; 0: never */
+    json_t *failure;            /* owned: the errors of the last one, if that failed; NULL: it did not */
 };
 
 static void advance(struct master_reload *reload);
@@ -121,6 +122,7 @@ static void note_outcome(struct master_reload *reload, bool good)
 static void finish(struct master_reload *reload)
 {
     event_del(reload->deadline);
+    master_listeners_close(&reload->listeners);
     generation_free(&reload->next);
     config_errors_done(&reload->errors);
     reload->asked = NULL;
@@ -163,6 +165,18 @@ static void log_changes(const struct generation *next)
     }
 }
 
+/* Who serves for a backed-off slot gets that one's new sockets, too. */
+static void hand_to_adopters(struct master_reload *reload)
+{
+    struct master_children *children = reload->master->children;
+    for (unsigned slot = 0; slot < children->count; slot++) {
+        const struct master_child *child = &children->table[slot];
+        if (child->adopter != MASTER_NO_SLOT)
+            master_child_hand_slot(
+                &children->table[child->adopter], CONTROL_SOCKETS, slot, &reload->master->listeners);
+    }
+}
+
 /* All serve with it: it is the one that runs. */
 static void commit(struct master_reload *reload)
 {
@@ -170,8 +184,9 @@ static void commit(struct master_reload *reload)
     json_t *answer = report(master, reload->next, &reload->errors);
     struct generation *former = master->running;
     log_changes(reload->next);
-    master_use_generation(master, reload->next);
-    reload->next = former; /* goes with finish() */
+    master_use_generation(master, reload->next, &reload->listeners);
+    reload->next = former; /* goes with finish(), as what its listeners alone had */
+    hand_to_adopters(reload);
     note_outcome(reload, true);
     json_object_set_new(answer, "generation", json_integer((json_int_t)master->running->number));
     log_notice("%s: reloaded, all workers serve with generation %llu", reload->who,
@@ -212,14 +227,20 @@ static void arm_deadline(struct master_reload *reload)
     event_add(reload->deadline, &wait);
 }
 
+/* First the sockets that it has not, then the order to switch: until it does, it accepts from none of them.
+ */
 static void ask(struct master_reload *reload, struct master_child *child)
 {
     const struct generation *target = target_of(reload);
+    const struct master_listeners *listeners =
+        reload->state == RELOAD_ROLLING ? &reload->listeners : &reload->master->listeners;
+    master_child_hand_slot(child, CONTROL_SOCKETS, child->slot, listeners);
     struct control_message message = {
         .type = CONTROL_GENERATION, .number = target->number, .descriptor_count = GENERATION_FD_COUNT};
     message.descriptors[GENERATION_FD_CONFIG] = target->config_fd;
     message.descriptors[GENERATION_FD_SECRETS] = target->secrets_fd;
     message.descriptors[GENERATION_FD_ACCESS] = target->access_fd;
+    master_listeners_places(listeners, message.places);
     reload->asked = child;
     arm_deadline(reload);
     master_child_send(child, &message);
@@ -316,6 +337,25 @@ static void add_waiting(struct master_reload *reload, struct reload_queue *queue
         master_control_answer(reload->master->control, client, busy);
 }
 
+/* Where connections are counted, also of listeners that are gone. */
+static uint64_t busy_places(const struct master *master)
+{
+    uint64_t busy = 0;
+    for (unsigned place = 0; place < COUNTERS_LISTENERS_MAX; place++)
+        if (counters_listener_sum(master->memory.counters_base, master->children->count, place) != 0)
+            busy |= UINT64_C(1) << place;
+    return busy;
+}
+
+/* Before any worker was asked. */
+static void refuse(struct master_reload *reload, enum status status)
+{
+    const struct config_context context = {.file = reload->master->source.file, .errors = &reload->errors};
+    if (config_errors_failures(&reload->errors) == 0)
+        config_complain(&context, "", "cannot be loaded: %s", status_text(status));
+    fail(reload);
+}
+
 static void start(struct master_reload *reload, const char *who)
 {
     struct master *master = reload->master;
@@ -325,13 +365,16 @@ static void start(struct master_reload *reload, const char *who)
         if (reload->errors.entries[i].warning)
             log_warning("%s", reload->errors.entries[i].text);
     if (status != STATUS_OK) {
-        const struct config_context context = {.file = master->source.file, .errors = &reload->errors};
-        if (config_errors_failures(&reload->errors) == 0)
-            config_complain(&context, "", "cannot be loaded: %s", status_text(status));
-        fail(reload);
+        refuse(reload, status);
         return;
     }
     reload->next->number = ++reload->numbers;
+    status = master_listeners_open(reload->next->config, master->folders.uid, master->folders.gid,
+        &master->listeners, busy_places(master), &reload->errors, &reload->listeners);
+    if (status != STATUS_OK) {
+        refuse(reload, status);
+        return;
+    }
     log_notice("%s: generation %llu is good, the workers switch to it one by one", who,
         (unsigned long long)reload->next->number);
     reload->state = RELOAD_ROLLING;
@@ -402,6 +445,7 @@ void master_reload_close(struct master_reload **reload_pointer)
         event_free(reload->deadline);
     if (reload->again != NULL)
         event_free(reload->again);
+    master_listeners_close(&reload->listeners);
     generation_free(&reload->next);
     config_errors_done(&reload->errors);
     json_decref(reload->failure);

@@ -110,6 +110,25 @@ enum status master_socket_file_open(const struct config_listener *listener, uid_
     return STATUS_OK;
 }
 
+enum status master_socket_file_mode(
+    const struct config_listener *listener, const struct master_socket_file *file)
+{
+    char path[64];
+    struct stat info;
+    int fd = open(listener->bind.text, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    bool good = fd >= 0 && fstat(fd, &info) == 0;
+    if (good && (info.st_dev != file->device || info.st_ino != file->number)) {
+        errno = ESTALE;
+        good = false;
+    }
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    good = good && chmod(path, listener->mode) == 0;
+    int error = errno;
+    descriptor_close(&fd);
+    errno = error;
+    return good ? STATUS_OK : STATUS_SYSTEM;
+}
+
 void master_socket_file_remove(const struct config_listener *listener, struct master_socket_file *file)
 {
     struct stat info;

@@ -19,6 +19,9 @@ struct master_socket_file { /* which file it is, so that another's of the same n
    words what is wrong if that is more than errno's text. Missing folders are made. */
 enum status master_socket_file_open(const struct config_listener *listener, uid_t uid, gid_t gid,
     struct master_socket_file *ret_file, int *ret_fd, const char **ret_error) CHECK_RESULT;
+/* Sets the listener's mode, if the file is still ours. */
+enum status master_socket_file_mode(
+    const struct config_listener *listener, const struct master_socket_file *file) CHECK_RESULT;
 void master_socket_file_remove(const struct config_listener *listener, struct master_socket_file *file);
 
 #endif

@@ -45,11 +45,12 @@ void master_child_send_slot(
     master_child_send(child, &message);
 }
 
-void master_child_hand_slot(struct master_child *child, enum control_type type, unsigned slot)
+void master_child_hand_slot(struct master_child *child, enum control_type type, unsigned slot,
+    const struct master_listeners *listeners)
 {
-    const struct master_listeners *listeners = child->all->listeners;
     struct control_message message = {.type = type, .slot = (uint16_t)slot};
     message.descriptor_count = SLOT_FD_FIRST_SOCKET + listeners->count;
+    master_listeners_places(listeners, message.places);
     message.descriptors[SLOT_FD_WILL_TABLE] = child->all->memory->will_tables[slot];
     for (unsigned i = 0; i < listeners->count; i++)
         message.descriptors[SLOT_FD_FIRST_SOCKET + i] = master_listeners_socket(listeners, i, slot);
@@ -73,6 +74,7 @@ static void send_start(struct master_child *child)
         .incarnation = child->incarnation,
         .number = all->generation->number,
         .descriptor_count = START_FD_COUNT};
+    master_listeners_places(all->listeners, message.places);
     memcpy(message.node_key, all->node_key, sizeof message.node_key);
     memcpy(message.decoy_key, all->decoy_key, sizeof message.decoy_key);
     message.descriptors[START_FD_RUN_DIR] = all->folders->run_dir;
@@ -241,7 +243,7 @@ enum status master_spawn(struct master_child *child)
     child->ping_open = false;
     child->killed_for = NULL;
     send_start(child);
-    master_child_hand_slot(child, CONTROL_OWN_SLOT, child->slot);
+    master_child_hand_slot(child, CONTROL_OWN_SLOT, child->slot, child->all->listeners);
     send_lanes(child);
     send_route_tables(child);
     send_peers(child);

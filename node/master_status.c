@@ -70,6 +70,8 @@ static json_t *processes_array(const struct master *master)
 static json_t *listeners_array(const struct master *master)
 {
     json_t *array = json_array();
+    uint8_t places[CONFIG_LISTENERS_MAX];
+    master_listeners_places(&master->listeners, places);
     for (unsigned i = 0; i < master->listeners.count; i++) {
         const struct config_listener *listener = &master->running->config->listeners[i];
         char address[MASTER_ADDRESS_SIZE];
@@ -79,7 +81,7 @@ static json_t *listeners_array(const struct master *master)
         json_object_set_new(object, "bind", json_string(listener->bind.text));
         json_object_set_new(object, "address", json_string(address));
         json_object_set_new(object, "connections",
-            number(counters_listener_sum(master->memory.counters_base, master->children->count, i)));
+            number(counters_listener_sum(master->memory.counters_base, master->children->count, places[i])));
         json_object_set_new(object, "max_connections", number(listener->max_connections));
         json_object_set_new(object, "tls", json_boolean(config_listener_has_tls(listener)));
         json_object_set_new(object, "anonymous",

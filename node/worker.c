@@ -580,6 +580,7 @@ int worker_main(struct child *child)
         .stop = on_stop,
         .adopt = on_adopt,
         .unadopt = on_unadopt,
+        .sockets = worker_listen_sockets,
         .generation = worker_reload_begin,
         .turn = on_turn,
         .may_sleep = worker_carrier_may_sleep(worker)};

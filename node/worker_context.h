@@ -137,7 +137,9 @@ struct worker {
     struct scram *scram;
 
     /* Listening */
-    struct worker_listener *listeners; /* own and adopted sockets (worker_listen.c) */
+    struct worker_listener **listeners; /* owned, as configured (worker_listen.c); NULL behind the last */
+    struct list retired_listeners;      /* gone from the configuration; they have connections */
+    const struct child_slot *adopted[CHILD_SLOTS_MAX]; /* borrowed; NULL: not adopted */
     struct worker_reload *reload;      /* the next generation, being prepared; NULL: none (worker_reload.c) */
     bool accept_paused;                /* for want of descriptors, until the next tick */
     struct descriptor_reserve reserve; /* tells clients that there are none */

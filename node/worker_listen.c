@@ -6,6 +6,7 @@
 #include "node/connection.h"
 #include "node/tls_material.h"
 #include "node/worker_context.h"
+#include "node/worker_listen_private.h"
 
 #include "shared/log.h"
 #include "shared/tls_peer.h"
@@ -25,26 +26,6 @@
 #define ACCEPT_PORTION 64 /* connections per listener and turn */
 /* The same of a Unix socket, from which all workers accept: so that the others get theirs. */
 #define ACCEPT_PORTION_SHARED 1
-
-struct listening { /* one socket, own or adopted */
-    struct list siblings;
-    struct worker_listener *listener;
-    struct event *event;
-    int fd;        /* borrowed from the child module */
-    unsigned slot; /* whose it is */
-};
-
-struct worker_listener {
-    struct worker *worker;
-    const struct config_listener *config;
-    unsigned number;  /* in the configuration */
-    SSL_CTX *context; /* owned; NULL: plain */
-    struct websocket_settings websocket;
-    struct list sockets;
-    uint64_t *connections;       /* this worker's, in its counter page */
-    struct token_bucket accepts; /* max_conn_rate */
-    bool rate_paused;            /* no token is left: no socket is watched */
-};
 
 const struct config_listener *worker_listener_config(const struct worker_listener *listener)
 {
@@ -78,6 +59,8 @@ enum status worker_listener_transport(struct worker_listener *listener, int fd, 
 void worker_listener_left(struct worker_listener *listener)
 {
     --*listener->connections;
+    if (--listener->open == 0 && listener->config_held != NULL)
+        worker_listener_free(&listener);
 }
 
 /* Socket options
@@ -150,7 +133,7 @@ static void accept_one(struct worker_listener *listener, int fd, const struct so
         return;
     }
     uint64_t open =
-        counters_listener_sum(worker->child->counters_base, worker->child->counters_pages, listener->number);
+        counters_listener_sum(worker->child->counters_base, worker->child->counters_pages, listener->place);
     if (open >= listener->config->max_connections) {
         counters->connections_refused++;
         counters->connections_limit++;
@@ -166,6 +149,7 @@ static void accept_one(struct worker_listener *listener, int fd, const struct so
         return;
     }
     ++*listener->connections;
+    listener->open++;
 }
 
 /* No descriptors: who waits longest is told so by a closed connection. False: not even that is possible, so
@@ -251,8 +235,8 @@ static void on_acceptable(evutil_socket_t fd, short events, void *argument)
 
 void worker_listen_resume(struct worker *worker)
 {
-    for (size_t i = 0; i < worker->config->listener_count; i++) {
-        struct worker_listener *listener = &worker->listeners[i];
+    for (size_t i = 0; worker->listeners[i] != NULL; i++) {
+        struct worker_listener *listener = worker->listeners[i];
         if (!worker->accept_paused && !listener->rate_paused)
             continue;
         listener->rate_paused = listener->rate_paused && !has_accept_token(listener);
@@ -269,138 +253,96 @@ void worker_listen_resume(struct worker *worker)
 /* Sockets
  * ----------------------------------------------------------------------------------------------------- */
 
-static void accept_from(struct worker *worker, const struct child_slot *slot)
+static struct worker_listener *listener_at(const struct worker *worker, uint8_t place)
+{
+    for (size_t i = 0; worker->listeners[i] != NULL; i++)
+        if (worker->listeners[i]->place == place)
+            return worker->listeners[i];
+    return NULL;
+}
+
+static bool is_watched(const struct worker_listener *listener, int fd)
+{
+    list_for_each(&((struct worker_listener *)(uintptr_t)listener)->sockets, element, following)
+    {
+        if (list_entry(element, struct listening, siblings)->fd == fd)
+            return true;
+    }
+    return false;
+}
+
+static void watch(struct worker_listener *listener, int fd, unsigned slot)
+{
+    struct listening *listening = calloc(1, sizeof *listening);
+    if (listening != NULL)
+        listening->event =
+            event_new(listener->worker->base, fd, EV_READ | EV_PERSIST, on_acceptable, listening);
+    if (listening == NULL || listening->event == NULL) {
+        log_error("listener %s: out of memory, not served by this worker", listener->config->key);
+        free(listening);
+        return;
+    }
+    listening->listener = listener;
+    listening->fd = fd;
+    listening->slot = slot;
+    list_append(&listener->sockets, &listening->siblings);
+    event_add(listening->event, NULL);
+}
+
+void worker_listen_accept_from(struct worker *worker, const struct child_slot *slot)
 {
     for (unsigned i = 0; i < slot->socket_count; i++) {
-        struct listening *listening = calloc(1, sizeof *listening);
-        struct worker_listener *listener = &worker->listeners[slot->sockets[i].listener];
-        if (listener->config->type == CONFIG_LISTENER_UNIX && slot != &worker->child->own) {
-            free(listening); /* all slots have the same one */
+        struct worker_listener *listener = listener_at(worker, slot->sockets[i].place);
+        if (listener == NULL) /* of another generation than ours */
             continue;
-        }
-        if (listening != NULL)
-            listening->event =
-                event_new(worker->base, slot->sockets[i].fd, EV_READ | EV_PERSIST, on_acceptable, listening);
-        if (listening == NULL || listening->event == NULL) {
-            log_error("listener %s: out of memory, not served by this worker", listener->config->key);
-            free(listening);
-            continue;
-        }
-        listening->listener = listener;
-        listening->fd = slot->sockets[i].fd;
-        listening->slot = slot->slot;
-        list_append(&listener->sockets, &listening->siblings);
-        event_add(listening->event, NULL);
+        if (listener->config->type == CONFIG_LISTENER_UNIX && slot != &worker->child->own)
+            continue; /* all slots have the same one */
+        if (!is_watched(listener, slot->sockets[i].fd))
+            watch(listener, slot->sockets[i].fd, slot->slot);
     }
+}
+
+static void forget(struct listening *listening)
+{
+    event_free(listening->event);
+    list_remove(&listening->siblings);
+    free(listening);
 }
 
 /* Lets go of the sockets of one slot, or of all. */
 static void let_go(struct worker *worker, bool all, unsigned slot)
 {
-    for (size_t i = 0; worker->listeners != NULL && i < worker->config->listener_count; i++) {
-        list_for_each(&worker->listeners[i].sockets, element, following)
+    for (size_t i = 0; worker->listeners != NULL && worker->listeners[i] != NULL; i++) {
+        list_for_each(&worker->listeners[i]->sockets, element, following)
         {
             struct listening *listening = list_entry(element, struct listening, siblings);
-            if (!all && listening->slot != slot)
-                continue;
-            event_free(listening->event);
-            list_remove(&listening->siblings);
-            free(listening);
+            if (all || listening->slot == slot)
+                forget(listening);
         }
     }
 }
 
-static void set_websocket(struct worker_listener *listener, const struct config *whole)
+void worker_listen_leave(struct worker_listener *listener)
 {
-    const struct config_listener *config = listener->config;
-    listener->websocket =
-        (struct websocket_settings){.rules = {.path = config->path,
-                                        .origins = (const char *const *)config->origins.items,
-                                        .origin_count = config->origins.count},
-            .max_message_size =
-                config->max_frame_size > 0 ? config->max_frame_size : whole->mqtt.max_packet_size};
-}
-
-/* What a WebSocket listener serves. */
-static enum status open_websocket(struct worker_listener *listener)
-{
-    struct worker *worker = listener->worker;
-    set_websocket(listener, worker->config);
-    return worker->websocket_frames != NULL ? STATUS_OK : websocket_frames_new(&worker->websocket_frames);
-}
-
-static enum status open_tls(struct worker_listener *listener)
-{
-    char error[TLS_ERROR_SIZE];
-    struct worker *worker = listener->worker;
-    enum status status = tls_material_context(
-        worker->child->secrets, worker->config, listener->number, &listener->context, error);
-    if (status != STATUS_OK)
-        log_error("listener %s: %s", listener->config->key, error);
-    return status;
-}
-
-enum status worker_listen_prepare(
-    const struct config *config, size_t index, struct bytes secrets, SSL_CTX **ret_context, char *error)
-{
-    const struct config_listener *listener = &config->listeners[index];
-    SSL_CTX *context = NULL;
-    if (!config_listener_has_tls(listener)) {
-        *ret_context = NULL;
-        return STATUS_OK;
+    list_for_each(&listener->sockets, element, following)
+    {
+        struct listening *listening = list_entry(element, struct listening, siblings);
+        struct sockaddr_storage address;
+        for (uint32_t i = 0; i < listener->config->backlog; i++) {
+            socklen_t size = sizeof address;
+            int client =
+                accept4(listening->fd, (struct sockaddr *)&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+            if (client < 0)
+                break;
+            accept_one(listener, client, &address);
+        }
+        forget(listening);
     }
-    enum status status = tls_material_context(secrets, config, index, &context, error);
-    if (status == STATUS_OK)
-        status = tls_context_prove(context, listener->tls.versions, error);
-    if (status != STATUS_OK) {
-        SSL_CTX_free(context);
-        return status;
-    }
-    *ret_context = context;
-    return STATUS_OK;
-}
-
-void worker_listen_switch(struct worker *worker, const struct config *config, SSL_CTX **contexts)
-{
-    for (size_t i = 0; i < config->listener_count; i++) {
-        struct worker_listener *listener = &worker->listeners[i];
-        listener->config = &config->listeners[i];
-        SSL_CTX_free(listener->context); /* connections hold references of their own */
-        listener->context = contexts[i];
-        contexts[i] = NULL;
-        if (config_listener_has_websocket(listener->config))
-            set_websocket(listener, config);
-    }
-}
-
-enum status worker_listen_open(struct worker *worker)
-{
-    const struct config *config = worker->config;
-    worker->listeners = calloc(config->listener_count, sizeof *worker->listeners);
-    if (worker->listeners == NULL)
-        return STATUS_NO_MEMORY;
-    descriptor_reserve_init(&worker->reserve);
-    for (unsigned i = 0; i < config->listener_count; i++) {
-        struct worker_listener *listener = &worker->listeners[i];
-        listener->worker = worker;
-        listener->config = &config->listeners[i];
-        listener->number = i;
-        listener->connections = &counters_listeners(worker->child->counters_base, worker->child->slot)[i];
-        list_init(&listener->sockets);
-        enum status status = STATUS_OK;
-        if (config_listener_has_tls(listener->config))
-            status = open_tls(listener);
-        if (status == STATUS_OK && config_listener_has_websocket(listener->config))
-            status = open_websocket(listener);
-        if (status != STATUS_OK)
-            return status;
-    }
-    return STATUS_OK;
 }
 
 void worker_listen_start(struct worker *worker)
 {
-    accept_from(worker, &worker->child->own);
+    worker_listen_accept_from(worker, &worker->child->own);
 }
 
 void worker_listen_stop(struct worker *worker)
@@ -410,24 +352,22 @@ void worker_listen_stop(struct worker *worker)
 
 void worker_listen_adopt(struct worker *worker, const struct child_slot *adopted)
 {
-    accept_from(worker, adopted);
+    worker->adopted[adopted->slot] = adopted;
+    worker_listen_accept_from(worker, adopted);
+}
+
+void worker_listen_sockets(void *context, const struct child_slot *slot)
+{
+    struct worker *worker = context;
+    bool served = slot == &worker->child->own || worker->adopted[slot->slot] != NULL;
+    if (worker->ready && served && !worker->stopping)
+        worker_listen_accept_from(worker, slot);
 }
 
 void worker_listen_unadopt(struct worker *worker, const struct child_slot *adopted)
 {
+    worker->adopted[adopted->slot] = NULL;
     let_go(worker, false, adopted->slot);
-}
-
-void worker_listen_done(struct worker *worker)
-{
-    let_go(worker, true, 0);
-    if (worker->listeners != NULL)
-        descriptor_reserve_done(&worker->reserve);
-    for (size_t i = 0; worker->listeners != NULL && i < worker->config->listener_count; i++)
-        SSL_CTX_free(worker->listeners[i].context);
-    free(worker->listeners);
-    worker->listeners = NULL;
-    websocket_frames_free(&worker->websocket_frames);
 }
 
 /* Who a client is by its certificate

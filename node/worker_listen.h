@@ -25,8 +25,19 @@ enum status worker_listen_open(struct worker *worker) CHECK_RESULT;
  */
 enum status worker_listen_prepare(const struct config *config, size_t index, struct bytes secrets,
     SSL_CTX **ret_context, char *error) CHECK_RESULT;
-/* New connections get these (one per listener of `config`, taken); those that are there keep theirs. */
-void worker_listen_switch(struct worker *worker, const struct config *config, SSL_CTX **contexts);
+/* What worker_listen_switch() must not fail to get, made before. */
+struct worker_listeners_next;
+enum status worker_listen_make_next(struct worker *worker, const struct config *config, const uint8_t *places,
+    struct worker_listeners_next **ret_next) CHECK_RESULT;
+void worker_listen_drop_next(struct worker_listeners_next **next);
+/*
+ * New connections get these contexts (one per listener of `config`, taken); those that are there keep theirs.
+ * A listener that is gone accepts who waits already, then nobody; its connections stay. Takes `next`.
+ */
+void worker_listen_switch(struct worker *worker, const struct config *config, SSL_CTX **contexts,
+    struct worker_listeners_next **next);
+/* child_handlers.sockets. */
+void worker_listen_sockets(void *context, const struct child_slot *slot);
 /* Begins to accept from the own sockets. */
 void worker_listen_start(struct worker *worker);
 /* Accepts no more, own and adopted. */

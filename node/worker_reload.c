@@ -23,6 +23,7 @@ struct worker_reload {
     struct event *event;                     /* owned; the next step */
     size_t listener;                         /* whose context is made next */
     SSL_CTX *contexts[CONFIG_LISTENERS_MAX]; /* owned; NULL: plain, or not made yet */
+    struct worker_listeners_next *listeners; /* owned */
     struct access_files access;              /* owned: the next ones, after the switch the former ones */
     bool switched;                           /* what is left: the sessions' rights */
     uint32_t bucket;                         /* of the sessions, to go on with */
@@ -36,6 +37,7 @@ void worker_reload_cancel(struct worker *worker)
         return;
     for (size_t i = 0; i < CONFIG_LISTENERS_MAX; i++)
         SSL_CTX_free(reload->contexts[i]);
+    worker_listen_drop_next(&reload->listeners);
     access_files_close(&reload->access);
     if (reload->event != NULL)
         event_free(reload->event);
@@ -91,7 +93,7 @@ static void switch_over(struct worker_reload *reload)
     struct worker *worker = reload->worker;
     const struct config *config = reload->next->config;
     struct access_files former = worker->access;
-    worker_listen_switch(worker, config, reload->contexts);
+    worker_listen_switch(worker, config, reload->contexts, &reload->listeners);
     config_free(&worker->config_held);
     worker->config = worker->config_held = config_share(config);
     worker->access = reload->access;
@@ -145,6 +147,11 @@ static void on_step(evutil_socket_t fd, short events, void *argument)
     if (reload->listener < reload->next->config->listener_count) {
         if (prepare_listener(reload))
             next_step_in_next_turn(reload);
+        return;
+    }
+    if (worker_listen_make_next(
+            reload->worker, reload->next->config, reload->next->places, &reload->listeners) != STATUS_OK) {
+        refuse(reload->worker, "out of memory");
         return;
     }
     if (access_files_open(reload->next->access, &reload->access) != STATUS_OK) {

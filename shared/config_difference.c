@@ -16,12 +16,9 @@
  * in '.' stands for all below it. */
 static const char *const reloaded[] = {"listeners.", "mqtt.", "retained.", "auto_subscribe.", "rewrite.",
     "auth.allow_anonymous", "auth.password_file", "auth.methods", "auth.acl_file", "log.level"};
-/*
- * … but not these: sockets are bound with them, peers have agreed on them (a packet that one worker accepts
- * must pass through all), or they were needed once.
- */
-static const char *const not_reloaded[] = {"listeners.*.backlog", "listeners.tcp:*.bind",
-    "listeners.unix:*.bind", "listeners.unix:*.mode", "mqtt.max_packet_size", "mqtt.sys_interval"};
+/* … but not these: peers have agreed on the first (a packet that one worker accepts must pass through all),
+ * the other decides what a worker has. */
+static const char *const not_reloaded[] = {"mqtt.max_packet_size", "mqtt.sys_interval"};
 
 static bool fits(const char *path, const char *pattern)
 {
@@ -130,7 +127,7 @@ static void compare_listeners(
         const struct config_listener *was = &running->listeners[i];
         const struct config_listener *becomes = find(next, was->key);
         if (becomes == NULL)
-            add(list, path_text(was->key, ""), strdup("\"present\""), NULL, CONFIG_EFFECT_RESTART);
+            add(list, path_text(was->key, ""), strdup("\"present\""), NULL, CONFIG_EFFECT_RELOAD);
         for (size_t j = 0; becomes != NULL && j < config_table_size; j++)
             if (has_row(was, &config_table[j]))
                 compare_row(list, &config_table[j], was->key, was, becomes);
@@ -138,7 +135,7 @@ static void compare_listeners(
     for (size_t i = 0; i < next->listener_count; i++)
         if (find(running, next->listeners[i].key) == NULL)
             add(list, path_text(next->listeners[i].key, ""), NULL, strdup("\"present\""),
-                CONFIG_EFFECT_RESTART);
+                CONFIG_EFFECT_RELOAD);
 }
 
 void config_compare(
@@ -168,25 +165,8 @@ static void keep_row(const struct config_row *row, const void *running, void *ne
     config_errors_done(&errors);
 }
 
-/* The running order first. */
-static void put_in_order(const struct config *running, struct config *next)
-{
-    size_t place = 0;
-    for (size_t i = 0; i < running->listener_count; i++) {
-        const struct config_listener *same = find(next, running->listeners[i].key);
-        if (same == NULL)
-            continue;
-        struct config_listener moved = *same;
-        size_t from = (size_t)(same - next->listeners);
-        memmove(
-            &next->listeners[place + 1], &next->listeners[place], (from - place) * sizeof *next->listeners);
-        next->listeners[place++] = moved;
-    }
-}
-
 void config_keep_running(const struct config *running, struct config *next)
 {
-    put_in_order(running, next);
     for (size_t i = 0; i < config_table_size; i++) {
         const struct config_row *row = &config_table[i];
         if (config_row_listeners(row) == 0)

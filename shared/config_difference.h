@@ -29,10 +29,7 @@ void config_compare(
     const struct config *running, const struct config *next, struct config_differences *ret_differences);
 void config_differences_done(struct config_differences *differences);
 
-/*
- * Gives `next` the running values of every key that needs a restart, and its listeners the order of the
- * running ones (new ones follow), so that it can be put to use at once.
- */
+/* Gives `next` the running values of every key that needs a restart, so that it can be put to use at once. */
 void config_keep_running(const struct config *running, struct config *next);
 
 #endif

@@ -14,7 +14,9 @@ import time
 
 from shoal_test import processes
 from shoal_test.authority import CLIENT, Authority
+from shoal_test.broker import Port
 from shoal_test.case import Case, cost, only_shoal, workers
+from shoal_test.client import Client, tcp
 from shoal_test.environment import BIN, PATIENCE
 from shoal_test.processes import wait_for
 
@@ -345,3 +347,128 @@ class Configuration(ReloadCase):
             self.assertRegex(text, "warning: .*%s: becomes .* by a restart of shoald alone" % path)
             broker.wait_log("warning master: .*%s" % path)
         self.assertEqual(len(broker.worker_pids()), 2)
+
+
+@only_shoal
+class Listeners(ReloadCase):
+    def port(self, broker):
+        """A port that the test holds free for a listener to come."""
+        reservation = Port()
+        broker.reserved.append(reservation)
+        return reservation.number
+
+    def rewrite(self, broker, listeners):
+        """Listeners by name: their whole settings; None: gone."""
+        for key, settings in listeners.items():
+            if settings is None:
+                broker.config["listeners"].pop(key)
+            else:
+                broker.config["listeners"][key] = settings
+        broker.write_config()
+
+    @workers(1, 3)
+    def test_listeners_come_go_and_move_while_their_clients_stay(self, count):
+        broker = self.node(count, listeners={"tcp:gone": {}, "tcp:moved": {}})
+        leaving = broker.client("leaving", port=broker.ports["tcp:gone"])
+        moving = broker.client("moving", port=broker.ports["tcp:moved"])
+        new, moved = self.port(broker), self.port(broker)
+        self.rewrite(broker, {"tcp:gone": None, "tcp:new": {"bind": "127.0.0.1:%d" % new, "max_connections": 5},
+                              "tcp:moved": {"bind": "127.0.0.1:%d" % moved}})
+        code, text = self.reload(broker)
+        self.assertEqual(code, 0, text)
+        for words in ("listeners.tcp:gone", "listeners.tcp:new", "listeners.tcp:moved.bind"):
+            self.assertIn(words, text)
+        for slot in range(count):
+            broker.ports.update({"tcp:new": new, "tcp:moved": moved})
+            broker.client("n%d" % slot, port=new, slot=slot).ping()
+            broker.client("m%d" % slot, port=moved, slot=slot).ping()
+        leaving.ping()
+        moving.ping()
+        status = {entry["name"]: entry for entry in broker.status()["listeners"]}
+        self.assertEqual(set(status), {"tcp:plain", "ssl:tls", "tcp:new", "tcp:moved"})
+        self.assertEqual(status["tcp:new"]["connections"], count)
+        self.assertEqual(status["tcp:moved"]["address"], "127.0.0.1:%d" % moved)
+        for pid, ports in listening(broker).items():
+            self.assertEqual(ports, {broker.port, broker.tls_port, new, moved}, pid)
+
+    def test_what_waits_in_the_backlog_of_a_listener_that_goes_is_served(self):
+        broker = self.node(1, listeners={"tcp:gone": {}})
+        pid = broker.stop_worker(0)
+        waiting = [tcp(broker.ports["tcp:gone"]) for _ in range(20)]
+        self.rewrite(broker, {"tcp:gone": None})
+        os.kill(broker.child.pid, signal.SIGHUP)
+        broker.wait_log("generation 2 is good")
+        os.kill(pid, signal.SIGCONT)
+        broker.wait_log("all workers serve with generation 2")
+        for number, sock in enumerate(waiting):
+            client = Client(broker.port, 5, "w%d" % number, None, sock)
+            broker.made.append(client)
+            client.connect()
+
+    def test_an_address_in_use_refuses_all(self):
+        broker = self.node(2)
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            fresh = self.port(broker)
+            self.rewrite(broker, {"tcp:new": {"bind": "127.0.0.1:%d" % fresh},
+                                  "tcp:taken": {"bind": "127.0.0.1:%d" % taken.getsockname()[1]}})
+            code, text = self.reload(broker)
+            self.assertEqual(code, 4, text)
+            self.assertRegex(text, "listeners.tcp:taken.bind: cannot listen on .*: Address already in use")
+            self.assertEqual(broker.status()["reload"]["generation"], 1)
+            broker.client("still").ping()
+        self.assertEqual(self.reload(broker)[0], 0)
+
+    def test_a_listener_changes_its_kind_on_the_same_address(self):
+        broker = self.node(2, listeners={"tcp:door": {}})
+        port = broker.ports["tcp:door"]
+        plain = broker.client("plain", port=port)
+        self.rewrite(broker, {"tcp:door": None, "ssl:door": {"bind": "127.0.0.1:%d" % port, "keyfile": self.path("key"),
+                                                             "certfile": self.path("pem")}})
+        self.assertEqual(self.reload(broker)[0], 0)
+        for slot in (0, 1):
+            broker.client("secure%d" % slot, port=port, tls=self.context(), slot=slot).ping()
+        plain.ping()
+
+    def test_unix_sockets_come_and_go(self):
+        broker = self.node(2, listeners={"unix:old": {}})
+        path = os.path.join(broker.folder, "new.sock")
+        self.rewrite(broker, {"unix:old": None, "unix:new": {"bind": path, "mode": "0600"}})
+        self.assertEqual(self.reload(broker)[0], 0)
+        self.assertFalse(os.path.exists(broker.paths["unix:old"]))
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o600)
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(path)
+        self.rewrite(broker, {"unix:new": {"bind": path, "mode": "0640"}})
+        self.assertEqual(self.reload(broker)[0], 0)
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o640)
+
+    @cost(10)
+    def test_a_worker_that_dies_meanwhile_has_the_listeners_of_its_generation(self):
+        broker = self.node(3)
+        previous = None
+        for number in range(5):
+            port = self.port(broker)
+            name = "tcp:n%d" % number
+            self.rewrite(broker, {name: {"bind": "127.0.0.1:%d" % port}, **({previous: None} if previous else {})})
+            previous = name
+            mark = broker.log_mark()
+            os.kill(broker.child.pid, signal.SIGHUP)
+            broker.kill_worker(number % 3)
+            broker.wait_log("all workers serve with generation", mark)
+            broker.wait_ready()
+            broker.ports[name] = port
+            for slot in range(3):
+                broker.client("c%d.%d" % (number, slot), port=port, slot=slot).ping()
+
+
+def listening(broker):
+    """By process: the ports that it holds listening sockets of."""
+    found = {}
+    for pid in [broker.child.pid] + broker.worker_pids():
+        inodes = processes.socket_inodes(pid)
+        with open("/proc/net/tcp") as rows:
+            next(rows)
+            words = [row.split() for row in rows]
+        found[pid] = {int(w[1].rpartition(":")[2], 16) for w in words if w[3] == "0A" and int(w[9]) in inodes}
+    return found
+

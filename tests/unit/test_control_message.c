@@ -13,7 +13,7 @@
 static const enum control_type all_types[] = {CONTROL_START, CONTROL_OWN_SLOT, CONTROL_LANE, CONTROL_BEGIN,
     CONTROL_ROUTE_TABLE, CONTROL_PEER_STARTED, CONTROL_PEER_DIED, CONTROL_ADOPT, CONTROL_UNADOPT,
     CONTROL_PING, CONTROL_STOP, CONTROL_READY, CONTROL_PONG, CONTROL_UNADOPTED, CONTROL_GENERATION,
-    CONTROL_SWITCHED, CONTROL_REFUSED};
+    CONTROL_SWITCHED, CONTROL_REFUSED, CONTROL_SOCKETS};
 #define TYPES (sizeof all_types / sizeof *all_types)
 
 static unsigned descriptors_of(enum control_type type)
@@ -28,6 +28,7 @@ static unsigned descriptors_of(enum control_type type)
     case CONTROL_GENERATION:
         return GENERATION_FD_COUNT;
     case CONTROL_OWN_SLOT:
+    case CONTROL_SOCKETS:
     case CONTROL_ADOPT:
         return SLOT_FD_FIRST_SOCKET + 2;
     default:
@@ -146,7 +147,8 @@ static void wrong_descriptors_are_refused(void **state)
         uint8_t bytes[CONTROL_SIZE_MAX];
         struct control_message sent = sample(all_types[i]), got = {.slot = 7};
         size_t size = control_encode(&sent, bytes);
-        bool variable = all_types[i] == CONTROL_OWN_SLOT || all_types[i] == CONTROL_ADOPT;
+        bool variable = all_types[i] == CONTROL_OWN_SLOT || all_types[i] == CONTROL_ADOPT ||
+                        all_types[i] == CONTROL_SOCKETS;
         assert_int_equal(
             decode(bytes, size, sent.descriptor_count + 1, &got), variable ? STATUS_OK : STATUS_PROTOCOL);
         if (sent.descriptor_count > 0)
