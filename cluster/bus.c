@@ -160,11 +160,15 @@ struct counters *bus_counters(struct bus *bus)
     return bus->counters;
 }
 
-/* 48 bits of milliseconds, 16 bits of counter; a counter that overflows borrows from the future. */
+/*
+ * 48 bits of milliseconds, 10 bits of counter, 6 bits of slot: two workers that have not heard of each other
+ * do not give the same. A counter that overflows borrows from the future.
+ */
 uint64_t bus_stamp(struct bus *bus)
 {
+    uint64_t least = (bus->stamp | (BUS_PEERS_MAX - 1)) + 1;
     uint64_t now = clock_real_us() / 1000 << 16;
-    bus->stamp = now > bus->stamp ? now : bus->stamp + 1;
+    bus->stamp = (now > least ? now : least) | bus->self;
     return bus->stamp;
 }
 

@@ -94,7 +94,8 @@ struct publication_origin bus_peer_origin(const struct bus *bus, unsigned peer);
 
 /* Next sequence of this process's publications. */
 uint64_t bus_next_sequence(struct bus *bus);
-/* Hybrid logical clock: greater than every stamp given out or heard of here. */
+/* Hybrid logical clock: greater than every stamp given out or heard of here, and given by no other worker of
+ * the node. */
 uint64_t bus_stamp(struct bus *bus);
 void bus_stamp_heard(struct bus *bus, uint64_t stamp);
 
