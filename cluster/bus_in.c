@@ -127,7 +127,11 @@ static void apply_records(struct bus *bus, unsigned peer, const struct bus_frame
 static void apply_frame(struct bus *bus, unsigned peer, const struct bus_frame *frame, const uint8_t *bytes)
 {
     struct bus_lane_in *lane = &bus->peers[peer].in;
-    if (bus_lane_in_try(lane)) {
+    if (frame->origin.incarnation != bus->peers[peer].origin.incarnation) {
+        /* Its writer died before we began: a live one's lane was read to its end when it died. So this was
+           for our predecessor, and what it says is known here by other ways, or was lost with him. */
+        bus_lane_in_pass(lane, frame->offset + bus_frame_stride(frame->length));
+    } else if (bus_lane_in_try(lane)) {
         bus->applying = true;
         apply_records(
             bus, peer, frame, bytes_of(bytes + BUS_FRAME_HEADER_SIZE, frame->length - BUS_FRAME_HEADER_SIZE));

@@ -357,6 +357,24 @@ static void a_new_incarnation_reads_what_its_predecessor_had_not(void **state)
     assert_heard(1, "");
 }
 
+static void what_a_dead_one_left_for_our_predecessor_is_passed_over(void **state)
+{
+    (void)state;
+    process_end(1);
+    put(0, 1, "old");
+    turn(0);
+    process_end(0);
+    process_start(1); /* nobody tells it of 0, which is dead */
+    bus_drain(processes[1].bus);
+    assert_heard(1, "");
+    process_start(0);
+    bus_peer_started(processes[0].bus, 1, origin_of(1));
+    put(0, 1, "new");
+    turn(0);
+    bus_peer_started(processes[1].bus, 0, origin_of(0));
+    assert_heard(1, "0:new ");
+}
+
 static void frames_of_an_unannounced_incarnation_wait(void **state)
 {
     (void)state;
@@ -655,6 +673,8 @@ static void stamps_grow_whatever_the_clock_does(void **state)
     assert_true(later > first + (5000ull << 16));
     bus_stamp_heard(bus, UINT64_MAX);
     assert_true(bus_stamp(bus) > later);
+    clock_set(3000000, 1800000000000000);
+    assert_int_not_equal(bus_stamp(bus), bus_stamp(processes[1].bus));
     assert_int_equal(bus_next_sequence(bus), 1);
     assert_int_equal(bus_next_sequence(bus), 2);
 }
@@ -807,6 +827,7 @@ int main(void)
         TEST(what_was_applied_meanwhile_is_not_sent_again),
         TEST(published_records_survive_their_sender),
         TEST(a_new_incarnation_reads_what_its_predecessor_had_not),
+        TEST(what_a_dead_one_left_for_our_predecessor_is_passed_over),
         TEST(frames_of_an_unannounced_incarnation_wait),
         TEST(publications_leave_an_eighth_for_control),
         TEST(a_control_record_without_room_puts_the_peer_out_of_step),
