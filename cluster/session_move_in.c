@@ -288,13 +288,25 @@ enum status in_on_state(struct session_move_in *in, struct record_reader *reader
     return STATUS_OK;
 }
 
-static void note_highest(struct session_move_in *in, const struct publication_meta *meta)
+static void note_highest(struct session_move_in *in, unsigned peer, uint64_t incarnation, uint64_t sequence)
 {
-    struct move_limit *highest = &in->highest[meta->origin.slot % BUS_PEERS_MAX];
-    if (highest->incarnation < meta->origin.incarnation)
-        *highest = (struct move_limit){meta->origin.incarnation, meta->sequence};
-    else if (highest->incarnation == meta->origin.incarnation && highest->sequence < meta->sequence)
-        highest->sequence = meta->sequence;
+    struct move_limit *highest = &in->highest[peer % BUS_PEERS_MAX];
+    if (highest->incarnation < incarnation)
+        *highest = (struct move_limit){incarnation, sequence};
+    else if (highest->incarnation == incarnation && highest->sequence < sequence)
+        highest->sequence = sequence;
+}
+
+static enum status read_heard(struct session_move_in *in, struct record_reader *reader)
+{
+    for (uint8_t left = record_read_u8(reader); left > 0 && !reader->failed; left--) {
+        uint8_t peer = record_read_u8(reader);
+        uint64_t incarnation = record_read_u64(reader);
+        uint64_t sequence = record_read_u64(reader);
+        if (!reader->failed)
+            note_highest(in, peer, incarnation, sequence);
+    }
+    return reader->failed ? STATUS_PROTOCOL : STATUS_OK;
 }
 
 /*
@@ -326,7 +338,7 @@ enum status in_on_forward(struct session_move_in *in, struct record_reader *read
     struct publication_view view;
     status = parts.failed ? STATUS_PROTOCOL : acceptance_decode(parts.rest, &view);
     if (status == STATUS_OK) {
-        note_highest(in, &view.meta);
+        note_highest(in, view.meta.origin.slot, view.meta.origin.incarnation, view.meta.sequence);
         if (in->out != NULL)
             out_wake(in->out);
         if (!forwarded_twice(in, &view.meta) && !had_already(in, &view.meta))
@@ -354,13 +366,17 @@ bool in_origin_ended(const struct session_move_in *in, unsigned peer, uint64_t i
     return origin != NULL && origin->complete;
 }
 
-/* True if it is ours to deliver and not the old owner's. */
+/*
+ * True if it is ours to deliver and not the old owner's. With a dead one it is what came neither to him while
+ * he had the client nor to us by way of him.
+ */
 static bool is_ours(const struct session_move_in *in, unsigned peer, const struct publication_meta *meta)
 {
     if (seen_has(&in->seen, meta))
         return false;
     const struct move_origin *origin = origin_find(&in->origins, peer, meta->origin.incarnation);
-    if (origin != NULL && origin->limit != 0)
+    bool limited = origin != NULL && origin->limit != 0;
+    if (limited && (meta->sequence >= origin->limit || origin->complete || !in->orphan))
         return meta->sequence >= origin->limit;
     const struct move_limit *highest = &in->highest[peer];
     return highest->incarnation != meta->origin.incarnation || meta->sequence > highest->sequence;
@@ -867,8 +883,10 @@ static void import(struct session_move_in *in)
         in_wake(in);
         return;
     }
-    enum status status = moves->ops->import_state(
-        moves->context, in->session, bytes_of(in->parts.data, in->parts.size), in->late);
+    struct record_reader reader = record_read(bytes_of(in->parts.data, in->parts.size));
+    enum status status = read_heard(in, &reader);
+    if (status == STATUS_OK)
+        status = moves->ops->import_state(moves->context, in->session, reader.rest, in->late);
     parts_done(&in->parts);
     if (status != STATUS_OK) {
         give_up(in, false);

@@ -11,6 +11,7 @@
 static struct session_move_out *out_new(struct session_moves *moves, struct bytes client_id, uint64_t stamp);
 static bool take_out(struct session_moves *moves, const struct move_request *request);
 static void begin_origins(struct session_move_out *out);
+static void write_heard(struct session_moves *moves, struct session_move_writer *writer);
 static void export_to(struct session_move_out *out, unsigned peer, uint64_t id);
 static void refuse(struct session_moves *moves, const struct move_request *request);
 static void give(struct session_move_out *out, unsigned peer, uint64_t id);
@@ -419,12 +420,26 @@ static void begin_origins(struct session_move_out *out)
     }
 }
 
+/* Before the engine's part: what of each peer's publications came to the session here, should we die. */
+static void write_heard(struct session_moves *moves, struct session_move_writer *writer)
+{
+    uint64_t peers = bus_live_peers(moves->bus);
+    session_move_write_u8(writer, (uint8_t)__builtin_popcountll(peers));
+    for (uint64_t left = peers; left != 0; left &= left - 1) {
+        unsigned peer = (unsigned)__builtin_ctzll(left);
+        session_move_write_u8(writer, (uint8_t)peer);
+        session_move_write_u64(writer, moves->heard[peer].incarnation);
+        session_move_write_u64(writer, moves->heard[peer].sequence);
+    }
+}
+
 /* Only a copy: until the new owner says that it has it, the session is ours. */
 static void export_to(struct session_move_out *out, unsigned peer, uint64_t id)
 {
     struct session_moves *moves = out->moves;
     out->writer.size = 0;
     out->writer.failed = false;
+    write_heard(moves, &out->writer);
     enum status status = moves->ops->export_state(moves->context, out->session, false, &out->writer);
     if (status == STATUS_OK && out->writer.size <= UINT32_MAX)
         status = hash_table_insert(&moves->outs_by_target, moves_mix(id, peer), out);

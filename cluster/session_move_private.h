@@ -13,16 +13,29 @@
 
 /*
  * BUS_RECORD_MOVE: u8 kind, u64 incarnation that it is meant for, u64 move (the new owner's number of it),
- * then to the old owner: REQUEST     u64 stamp, u8 discard, client identifier IMPORTED GIVEN_UP    u8 discard
- * (ended, or asked elsewhere: before IMPORTED the old owner keeps the session) to the new owner: NOTHING
- *     REDIRECT    u8 peer, u64 before   (ask that one instead, which may be the new owner itself; 0: as the
- * stamp) SEE         u8 peer, identities   (that one, or BUS_PEERS_MAX: perhaps somebody, has an older part;
- * these the client had) STATE       u32 size of the whole, u32 position, bytes FORWARD     as STATE; the
- * whole is u16 note size, note, encoded publication ORIGIN_END  u8 peer, u64 incarnation of the peer, u64
- * limit END BUS_RECORD_MOVE_MARK: u8 kind, u64 incarnation that it is meant for, u64 move, then MARK_REQUEST
- * u8 old owner, u64 its incarnation     (new owner to everybody) MARK          u8 new owner, u64 limit, u8
- * complete  (to the old owner; again when fragments were under way) PASSED        u64 limit (to the new
- * owner)
+ * then to the old owner
+ *
+ * - REQUEST: u64 stamp, u64 before, u8 discard, client identifier
+ * - IMPORTED
+ * - GIVEN_UP: u8 discard (ended, or asked elsewhere: before IMPORTED the old owner keeps the session)
+ *
+ * and to the new owner
+ *
+ * - NOTHING
+ * - REDIRECT: u8 peer, u64 before (ask that one instead, which may be the new owner itself; 0: as the stamp)
+ * - SEE: u8 peer, identities (that one, or BUS_PEERS_MAX: perhaps somebody, has an older part; these the
+ * client had)
+ * - STATE: u32 size of the whole, u32 position, bytes. The whole: u8 count, count times (u8 peer, u64 its
+ *   incarnation, u64 sequence up to which the session had its publications), the engine's bytes
+ * - FORWARD: as STATE. The whole: u16 note size, note, encoded publication
+ * - ORIGIN_END: u8 peer, u64 incarnation of the peer, u64 limit
+ * - END
+ *
+ * BUS_RECORD_MOVE_MARK: u8 kind, u64 incarnation that it is meant for, u64 move, then
+ *
+ * - MARK_REQUEST: u8 old owner, u64 its incarnation (new owner to everybody)
+ * - MARK: u8 new owner, u64 limit, u8 complete (to the old owner; again when fragments were under way)
+ * - PASSED: u64 limit (to the new owner)
  */
 enum move_kind {
     MOVE_REQUEST = 1,
@@ -121,9 +134,9 @@ struct session_move_in {
     uint64_t wanted;  /* peers whose PASSED is waited for */
     uint64_t settled; /* peers of which nobody will forward anything (any more): the old owner is dead */
     struct move_origins origins;
-    struct move_limit
-        highest[BUS_PEERS_MAX]; /* forwarded, by origin's slot: should that and the old owner die */
-    struct list held;           /* struct move_held, in the order in which they came */
+    /* What came to the old owner while he had the client, or from him, by origin's slot: should he die. */
+    struct move_limit highest[BUS_PEERS_MAX];
+    struct list held; /* struct move_held, in the order in which they came */
     size_t held_size;
     struct hash_table seen; /* late: struct move_identity of what came directly or was forwarded */
     uint64_t client_hash;

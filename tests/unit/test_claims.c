@@ -431,6 +431,21 @@ static void a_client_whose_owner_is_gone_is_served_however_old_its_connect_is(vo
     assert_int_equal(old.previous, NOBODY);
 }
 
+/* 2 has an older part than 0 and reports it last. Then 1, which has the client, does not want it any more. */
+static void what_is_given_back_goes_to_the_newest_that_had_it(void **state)
+{
+    (void)state;
+    static struct claim claim;
+    uint64_t first = claim_granted(0, NOBODY);
+    claim_granted(1, 0);
+    claims_reclaim(processes[2].claims, bytes_of_text(client), first - 1);
+    processes[1].owned = 0;
+    assert_false(claim_begin(1, &claim));
+    claims_cancel(processes[1].claims, &claim);
+    turns(4);
+    assert_owner(0, first);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -446,6 +461,7 @@ int main(void)
         TEST(a_claim_for_an_older_connection_leaves_the_newer_one_alone),
         TEST(a_registrar_that_stood_still_does_not_prefer_its_own_old_connection),
         TEST(a_client_whose_owner_is_gone_is_served_however_old_its_connect_is),
+        TEST(what_is_given_back_goes_to_the_newest_that_had_it),
     };
     return cmocka_run_group_tests_name("claims", tests, NULL, NULL);
 }

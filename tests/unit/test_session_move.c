@@ -39,8 +39,9 @@ struct process {
     struct fake_carrier carrier;
     struct counters counters;
     struct session session;
-    int outcome;      /* of the move; -1: none yet */
-    unsigned answers; /* how often it was told */
+    struct session parked; /* an older one, aside */
+    int outcome;           /* of the move; -1: none yet */
+    unsigned answers;      /* how often it was told */
     unsigned taken, discarded, outs_done, ins_done, taken_back;
 };
 
@@ -252,8 +253,9 @@ static int tear_down(void **state)
     return 0;
 }
 
-/* What P publishes next reaches `owner`. */
-static enum session_move_verdict publish(unsigned owner, const char *text, uint64_t sequence)
+/* What P publishes next reaches `owner`; `inherited`: it is what the session wanted before it moved, too. */
+static enum session_move_verdict publish_for(
+    unsigned owner, const char *text, uint64_t sequence, bool inherited)
 {
     struct process *it = &processes[owner];
     struct session *session = &it->session;
@@ -264,7 +266,7 @@ static enum session_move_verdict publish(unsigned owner, const char *text, uint6
     session_moves_heard(it->moves, P, &view.meta);
     enum session_move_verdict verdict = SESSION_MOVE_DELIVER;
     if (session->in != NULL || session->out != NULL)
-        verdict = session_move_verdict(session->in, session->out, P, &view.meta, true);
+        verdict = session_move_verdict(session->in, session->out, P, &view.meta, inherited);
     struct publication *publication = publication_new(&view);
     if (verdict == SESSION_MOVE_HOLD)
         session_move_hold(session->in, P, publication, bytes_of_text("n"));
@@ -274,6 +276,11 @@ static enum session_move_verdict publish(unsigned owner, const char *text, uint6
         got(session, view.payload);
     publication_unref(&publication);
     return verdict;
+}
+
+static enum session_move_verdict publish(unsigned owner, const char *text, uint64_t sequence)
+{
+    return publish_for(owner, text, sequence, true);
 }
 
 static uint64_t sequence(void)
@@ -390,6 +397,86 @@ static void a_publication_that_came_both_ways_is_delivered_once(void **state)
     assert_over(SESSION_MOVE_FOUND, "state old both new newer ");
 }
 
+/* The client has subscribed at the new owner before P heard of the move: the old one knows nothing of it. */
+static void what_only_a_new_subscription_wants_does_not_wait_for_the_old_owner(void **state)
+{
+    (void)state;
+    move();
+    turn(B);
+    turn(A);
+    turn(B); /* has imported */
+    uint64_t before = sequence();
+    assert_int_equal(publish_for(B, "new", before, false), SESSION_MOVE_DELIVER);
+    uint64_t again = sequence(); /* given up there and made anew here: it comes both ways */
+    assert_int_equal(publish(A, "both", again), SESSION_MOVE_DELIVER);
+    assert_int_equal(publish_for(B, "both", again, false), SESSION_MOVE_DELIVER);
+    turns();
+    assert_over(SESSION_MOVE_FOUND, "state new both ");
+}
+
+/* A only waits for P, which has it, when the new owner's client begins anew. */
+static void a_discard_goes_where_the_session_is(void **state)
+{
+    (void)state;
+    struct process *a = &processes[A], *b = &processes[B];
+    processes[P].session = (struct session){.here = true, .state = "older"};
+    a->session.in = session_move_in(
+        a->moves, &a->session, CLIENT, bus_stamp(a->bus), P, clock_monotonic_us() + DEADLINE, false, NULL);
+    turn(A);
+    bus_stamp_heard(b->bus, bus_stamp(a->bus));
+    move();
+    turn(B);
+    session_move_cancel(b->moves, &b->session.in);
+    turns();
+    assert_int_equal(b->answers, 0);
+    assert_int_equal(processes[P].discarded, 1);
+    assert_false(processes[P].session.here);
+    for (unsigned self = 0; self < PEERS; self++)
+        assert_int_equal(session_moves_count(processes[self].moves), 0);
+}
+
+/* The silent one may have told the client meanwhile that there is no session. */
+static void what_is_parked_behind_a_silent_owner_is_a_late_part(void **state)
+{
+    (void)state;
+    struct process *it = &processes[B];
+    it->parked.state = "parked";
+    it->parked.out = session_move_park(it->moves, &it->parked, CLIENT, bus_stamp(it->bus), A);
+    assert_non_null(it->parked.out);
+    move();
+    turn(B);
+    clock_set(1000000 + DEADLINE, 1700000000000000 + DEADLINE);
+    bus_tick(it->bus);
+    turn(B);
+    assert_int_equal(it->outcome, SESSION_MOVE_SILENT);
+    assert_string_equal(it->session.got, "");
+    turns();
+    assert_over(SESSION_MOVE_SILENT, "state parked ");
+}
+
+/* P has the new owner's routes, but its mark is not here yet: what it sent there is all that there is. */
+static void what_a_dead_owner_did_not_pass_on_is_not_dropped(void **state)
+{
+    (void)state;
+    uint64_t there = sequence();
+    publish(A, "acknowledged", there);
+    processes[A].session.first = processes[A].session.count; /* its client had it */
+    publication_unref(&processes[A].session.queue[0]);
+    move();
+    turn(B);
+    turn(A);
+    uint64_t before = sequence();
+    turn(B);
+    assert_int_equal(publish(B, "acknowledged", there), SESSION_MOVE_HOLD);
+    assert_int_equal(publish(B, "only here", before), SESSION_MOVE_HOLD);
+    process_end(A);
+    processes[A].bus = NULL;
+    bus_peer_died(processes[B].bus, A);
+    bus_peer_died(processes[P].bus, A);
+    turns();
+    assert_over(SESSION_MOVE_FOUND, "state only here ");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -400,6 +487,10 @@ int main(void)
         TEST(a_silent_owner_costs_until_the_deadline),
         TEST(a_dead_owner_is_lost),
         TEST(a_publication_that_came_both_ways_is_delivered_once),
+        TEST(what_only_a_new_subscription_wants_does_not_wait_for_the_old_owner),
+        TEST(a_discard_goes_where_the_session_is),
+        TEST(what_is_parked_behind_a_silent_owner_is_a_late_part),
+        TEST(what_a_dead_owner_did_not_pass_on_is_not_dropped),
     };
     return cmocka_run_group_tests_name("session_move", tests, NULL, NULL);
 }
