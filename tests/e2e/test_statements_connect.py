@@ -269,7 +269,7 @@ class Sessions(Case):
 
 class Told(Case):
     def test_connack_5_says_nothing_that_was_not_asked_for(self):
-        broker = self.broker()
+        broker = self.broker(config={"mqtt": {"response_information": "answers/"}})
         for props in ({}, {"request_response_information": 0}):
             told = broker.client("c", props=props).connack.props
             for name in ("response_information", "authentication_method", "authentication_data",

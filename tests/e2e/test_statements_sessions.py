@@ -111,6 +111,19 @@ class Outgoing(Case):
             reader.ping()
             self.assertEqual(len(reader.messages), 1)
 
+    def test_pubrels_come_in_the_order_of_the_pubrecs(self):
+        broker = self.broker()
+        for version in (4, 5):
+            reader, sender = broker.client("r", version), broker.client("s")
+            reader.acknowledge = False
+            reader.subscribe("t", 2)
+            for number in range(8):
+                sender.publish("t", b"%d" % number, 2)
+            order = [got.packet_id for got in reader.wait_messages(8)][::-1]
+            order = order[::2] + order[1::2]  # neither as they were sent nor backwards
+            reader.send(b"".join(packets.acknowledgement(PUBREC, packet_id) for packet_id in order))
+            self.assertEqual([reader.expect(PUBREL).packet_id for _ in order], order)
+
     @reconnects()
     def test_refused_by_the_client_is_not_sent_again(self, count):
         broker = self.broker(count)
