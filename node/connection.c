@@ -399,6 +399,7 @@ void connection_flush(struct connection *connection)
         connection_read_failed(connection, status);
         return;
     }
+    connection->blocked = connection->output.waiting > 0;
     connection_watch(connection);
     size_t limit = connection->worker->config->mqtt.max_output_buffer;
     if (connection->output.waiting > limit)

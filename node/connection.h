@@ -98,6 +98,7 @@ struct connection {
     bool writing;
     bool listening;   /* … for the client's end, CONNECTION_AUTHORIZING */
     bool half_closed; /* it has closed its side and left something to read */
+    bool blocked;     /* its socket did not take all at the last flush */
     bool processing;  /* packets of it are being dispatched: do not free */
     bool problem_information;
     uint8_t auth_method;          /* enum auth_method: the Authentication Method of its CONNECT */

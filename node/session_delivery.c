@@ -20,6 +20,9 @@
  */
 #define OUTPUT_COPY_MAX 8192
 
+/* What may wait for a turn's end, in units of max_output_buffer, while the socket took everything so far. */
+#define UNTRIED_FACTOR 4
+
 /* Encoding
  * ---------------------------------------------------------------------------------------------------- */
 
@@ -258,6 +261,21 @@ static bool output_has_room(const struct session *session)
     return connection_waiting(session->connection) < session->worker->config->mqtt.max_output_buffer;
 }
 
+/* As output_has_room(), for what a turn brings: all that waits may be of this turn, and the socket, which
+   took everything so far, is asked at its end only. */
+static bool output_takes(const struct session *session, size_t size)
+{
+    struct worker *worker = session->worker;
+    size_t most = worker->config->mqtt.max_output_buffer * UNTRIED_FACTOR;
+    if (output_has_room(session))
+        return true;
+    if (session->connection->blocked || connection_waiting(session->connection) >= most ||
+        worker->untried_bytes + size > WORKER_UNTRIED_BYTES)
+        return false;
+    worker->untried_bytes += size;
+    return true;
+}
+
 static bool window_has_room(const struct session *session)
 {
     return inflight_has_room(
@@ -315,7 +333,7 @@ static inline void deliver(struct session *session, const struct delivery_reques
 {
     bool connected = session->connection != NULL && !session->queueing;
     if (request->qos == 0) {
-        if (connected && output_has_room(session)) {
+        if (connected && output_takes(session, request->view->payload.size)) {
             if (request->view->payload.size > OUTPUT_COPY_MAX)
                 (void)object_of(request); /* without it the payload is copied */
             (void)send_publish(session, request, 0, false);
@@ -328,8 +346,8 @@ static inline void deliver(struct session *session, const struct delivery_reques
         }
         return;
     }
-    if (connected && session->queue.count == 0 && output_has_room(session) && window_has_room(session) &&
-        send_in_window(session, request))
+    if (connected && session->queue.count == 0 && window_has_room(session) &&
+        output_takes(session, request->view->payload.size) && send_in_window(session, request))
         return;
     session_enqueue(session, request);
 }

@@ -54,6 +54,7 @@ void worker_wake(struct worker *worker)
     bool stood_still = now_us - worker->now_us > 500000;
     worker->now_us = worker->turn_start_us = now_us;
     worker->turn_bytes = 0;
+    worker->untried_bytes = 0;
     worker->awake = true;
     if (stood_still)
         catch_up(worker);

@@ -37,6 +37,9 @@
 /* A turn ends after so much work, ready connections or not, so that what is owed gets flushed. */
 #define WORKER_TURN_US    10000
 #define WORKER_TURN_BYTES (4u << 20)
+/* What one turn brings to clients beyond their max_output_buffer, as long as nothing says that their sockets
+   would not take it: more than a turn's reads or a full lane. */
+#define WORKER_UNTRIED_BYTES (16u << 20)
 /* Output buffers that the worker keeps for the next connection that has something to say. */
 #define WORKER_BUFFER_SIZE   16384
 #define WORKER_SPARES_MAX    64
@@ -116,6 +119,7 @@ struct worker {
     uint64_t resumed_us; /* when the process was last found to have stood still for half a second */
     uint64_t turn_start_us;
     uint32_t turn_bytes;
+    size_t untried_bytes; /* of WORKER_UNTRIED_BYTES */
     bool stalled_have_room;
     struct timer_wheel wheel;
     struct event *tick_event;

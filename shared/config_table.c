@@ -263,7 +263,7 @@ const struct config_row config_table[] = {
     {"mqtt.queue_qos0", CONFIG_TYPE_BOOL, FIELD(mqtt.queue_qos0), "false", 0, 0, NULL,
      "QoS 0 messages wait for disconnected sessions, too."},
     {"mqtt.max_output_buffer", CONFIG_TYPE_SIZE, FIELD(mqtt.max_output_buffer), "\"1MB\"", 4 * KIB, 1024 * MIB,
-     NULL, "Unsent bytes of one connection above which QoS 0 messages for it are dropped."},
+     NULL, "Bytes that the socket of one connection did not take above which QoS 0 messages for it are dropped."},
     {"mqtt.keepalive_max", CONFIG_TYPE_SECONDS, FIELD(mqtt.keepalive_max_s), "0", 0, 65535, NULL,
      "Longest keep-alive of version 5 clients; one that asks for more, or for none, is given this. 0 no limit."},
     {"mqtt.keepalive_multiplier", CONFIG_TYPE_REAL, FIELD(mqtt.keepalive_multiplier), "1.5", 1, 10, NULL,

@@ -1,4 +1,6 @@
 """What a client may cost: silence, slowness, numbers, and who may connect at all."""
+import os
+import signal
 import socket
 import ssl
 import time
@@ -96,6 +98,23 @@ class Slowness(Case):
         self.assertGreater(counters["dropped_qos0_output"] + counters["dropped_queue_full"], 0)
         slow.pump(0.5)  # still served, from its bounded queue
         slow.ping()
+
+    @workers(1, 2)
+    def test_a_burst_is_offered_to_the_socket_before_it_is_dropped(self, count):
+        """The worker stands still meanwhile: all of it comes in one turn, and more than the output buffer takes."""
+        broker = self.broker(count, config={"mqtt": {"max_output_buffer": "16KB"}})
+        quick, senders = broker.client("quick", slot=0), [broker.client("s%d" % number, slot=count - 1) for number in range(5)]
+        quick.subscribe("t")
+        pid = broker.stop_worker(0)
+        for number in range(50):
+            senders[number % 5].publish("t", b"%d " % number + b"x" * 1000)
+        if count > 1:
+            for sender in senders:
+                sender.ping()
+        os.kill(pid, signal.SIGCONT)
+        quick.wait_messages(50)
+        self.assertEqual(sorted(int(payload.split()[0]) for payload in quick.payloads()), list(range(50)))
+        self.assertEqual(broker.counter("dropped_qos0_output"), 0)
 
     @staticmethod
     def small_socket(port):
