@@ -25,9 +25,16 @@ struct wire_stream {
     uint8_t *buffer; /* owned; decrypted, not yet consumed */
     size_t from, to; /* of buffer */
     bool ready;
+    uint32_t put, taken; /* messages, not encrypted: there holes are found by counting */
 };
 
 #define BUFFER_SIZE (HEAD_SIZE + WIRE_BODY_MAX + 16384)
+
+/* In the clear each message has its number behind the head, so that a hole breaks the stream as with TLS. */
+static size_t head_size(const struct wire_stream *stream)
+{
+    return stream->ssl != NULL ? HEAD_SIZE : HEAD_SIZE + 4;
+}
 
 static enum status invalid(char *text, const char *what)
 {
@@ -269,19 +276,22 @@ static enum status fill(struct wire_stream *stream, char *text)
 enum status wire_stream_next(
     struct wire_stream *stream, uint8_t *ret_type, struct bytes *ret_body, char *text)
 {
+    size_t head = head_size(stream);
     for (;;) {
         size_t have = stream->to - stream->from;
         const uint8_t *at = have > 0 ? stream->buffer + stream->from : NULL;
-        uint32_t word = have >= HEAD_SIZE ? get_u32_le(at) : 0;
+        uint32_t word = have >= head ? get_u32_le(at) : 0;
         size_t size = word & 0xffffff;
-        if (size > WIRE_BODY_MAX) {
+        bool hole = have >= head && stream->ssl == NULL && get_u32_le(at + HEAD_SIZE) != stream->taken;
+        if (size > WIRE_BODY_MAX || hole) {
             snprintf(text, WIRE_TEXT_SIZE, "it sends what is no message of the cluster bus");
             return STATUS_REFUSED;
         }
-        if (have >= HEAD_SIZE && have - HEAD_SIZE >= size) {
+        if (have >= head && have - head >= size) {
             *ret_type = (uint8_t)(word >> 24);
-            *ret_body = bytes_of(at + HEAD_SIZE, size);
-            stream->from += HEAD_SIZE + size;
+            *ret_body = bytes_of(at + head, size);
+            stream->from += head + size;
+            stream->taken++;
             return STATUS_OK;
         }
         enum status status = fill(stream, text);
@@ -307,12 +317,16 @@ static bool write_all(struct wire_stream *stream, struct bytes bytes)
 
 enum status wire_stream_put(struct wire_stream *stream, uint8_t type, struct bytes head, struct bytes tail)
 {
-    uint8_t start[HEAD_SIZE + 64];
+    size_t before = head_size(stream);
+    uint8_t start[HEAD_SIZE + 4 + 64];
     assert(head.size <= 64 && head.size + tail.size <= WIRE_BODY_MAX);
     put_u32_le(start, (uint32_t)(head.size + tail.size) | (uint32_t)type << 24);
+    if (stream->ssl == NULL)
+        put_u32_le(start + HEAD_SIZE, stream->put);
+    stream->put++;
     if (head.size > 0)
-        memcpy(start + HEAD_SIZE, head.data, head.size);
-    bool written = write_all(stream, bytes_of(start, HEAD_SIZE + head.size)) && write_all(stream, tail);
+        memcpy(start + before, head.data, head.size);
+    bool written = write_all(stream, bytes_of(start, before + head.size)) && write_all(stream, tail);
     return written ? STATUS_OK : STATUS_SYSTEM;
 }
 
