@@ -176,7 +176,7 @@ static enum acceptance_result offer_acknowledged(struct acceptance *acceptance, 
 enum acceptance_result acceptance_offer(struct acceptance *acceptance, struct publication_view *view,
     uint64_t peers, uint64_t durable, void *taker, uint64_t ticket)
 {
-    peers &= bus_live_peers(acceptance->bus);
+    peers &= bus_live_targets(acceptance->bus);
     if (peers == 0) {
         identify(acceptance, &view->meta);
         return ACCEPTANCE_DONE;
@@ -209,7 +209,7 @@ enum status acceptance_take(struct acceptance *acceptance, const struct bus_reco
     /* Answered also if no durable session took it: the one that was meant may have ended meanwhile. */
     (void)acceptance->settings.deliver(acceptance->settings.context, record->peer, &view);
     if (ask != 0)
-        acceptance_ask_heard(acceptance, record->peer, record->origin.incarnation, ask);
+        acceptance_ask_heard(acceptance, record->peer, record->asker, ask);
     return STATUS_OK;
 }
 
@@ -324,6 +324,7 @@ enum status acceptance_new(const struct acceptance_settings *settings, struct ac
     bus_set_handler(settings->bus, BUS_RECORD_FRAGMENT, on_acceptance_fragment, acceptance);
     bus_set_handler(settings->bus, BUS_RECORD_COMPLETION, on_acceptance_completion, acceptance);
     bus_watch(settings->bus, &(struct bus_watcher){.context = acceptance,
+                                 .far = true,
                                  .started = on_started,
                                  .died = on_died,
                                  .room = on_room,

@@ -35,6 +35,7 @@ struct half {
     struct list link;
     uint64_t incarnation;
     uint64_t transfer;
+    uint16_t slot; /* a node's lane brings what its workers send */
     uint32_t total;
     uint32_t have;
     uint8_t *body; /* owned */
@@ -344,7 +345,8 @@ static struct half *half_find(
     list_for_each(&lane->halves, link, following)
     {
         struct half *it = list_entry(link, struct half, link);
-        if (it->incarnation == record->origin.incarnation && it->transfer == transfer)
+        if (it->incarnation == record->origin.incarnation && it->transfer == transfer &&
+            it->slot == record->origin.slot)
             return it;
     }
     return NULL;
@@ -368,6 +370,7 @@ static struct half *half_new(struct acceptance *acceptance, const struct bus_rec
     }
     *half = (struct half){.incarnation = record->origin.incarnation,
         .transfer = fragment->transfer,
+        .slot = record->origin.slot,
         .total = fragment->total,
         .body = body};
     list_append(&lane->halves, &half->link);
@@ -376,12 +379,12 @@ static struct half *half_new(struct acceptance *acceptance, const struct bus_rec
 }
 
 /* The first frame of a new incarnation ends what the old one had begun. */
-static void drop_older(struct acceptance_lane *lane, uint64_t incarnation)
+static void drop_older(struct acceptance_lane *lane, const struct publication_origin *origin)
 {
     list_for_each(&lane->halves, link, following)
     {
         struct half *it = list_entry(link, struct half, link);
-        if (it->incarnation != incarnation)
+        if (it->slot == origin->slot && it->incarnation != origin->incarnation)
             half_free(lane, it);
     }
 }
@@ -406,7 +409,7 @@ enum status on_acceptance_fragment(void *context, const struct bus_record *recor
     enum status status = acceptance_fragment_read(record->body, &fragment);
     if (status != STATUS_OK)
         return status;
-    drop_older(lane, record->origin.incarnation);
+    drop_older(lane, &record->origin);
     struct half *half = half_find(lane, record, fragment.transfer);
     if (half == NULL && fragment.at != 0)
         return STATUS_OK; /* its beginning went to our last incarnation, or was dropped */

@@ -145,6 +145,11 @@ uint64_t bus_live_all(const struct bus *bus)
     return bus->live;
 }
 
+uint64_t bus_live_targets(const struct bus *bus)
+{
+    return bus->live & (bus->workers | ~bus->readable);
+}
+
 struct publication_origin bus_peer_origin(const struct bus *bus, unsigned peer)
 {
     return peer < bus->count ? bus->peers[peer].origin : (struct publication_origin){0};
@@ -294,13 +299,25 @@ void bus_peer_renewed(struct bus *bus, unsigned peer, struct publication_origin 
     bus_settle(bus);
 }
 
+void bus_lane_restart(struct bus *bus, unsigned peer, uint64_t offset)
+{
+    assert(!bus->applying);
+    if ((bus->readable & bus_bit(peer)) == 0)
+        return;
+    bus_read_ring(bus, peer);
+    bus_lane_in_pass(&bus->peers[peer].in, offset);
+}
+
 void bus_node_started(struct bus *bus, unsigned peer, struct publication_origin origin)
 {
     assert(peer < bus->count);
     uint64_t bit = bus_bit(peer);
-    if ((bus->mapped & bit) == 0 ||
-        ((bus->live & bit) != 0 && bus->peers[peer].origin.incarnation == origin.incarnation))
+    if ((bus->mapped & bit) == 0)
         return;
+    if ((bus->live & bit) != 0 && bus->peers[peer].origin.incarnation == origin.incarnation) {
+        bus->resync |= bit; /* the link is another: it and we may have missed something */
+        return;
+    }
     bus_node_died(bus, peer);
     bus->peers[peer].origin = origin;
     bus->live |= bit;

@@ -87,8 +87,9 @@ void bus_set_carrier(struct bus *bus, struct bus_carrier *carrier);
 
 unsigned bus_self(const struct bus *bus);
 struct publication_origin bus_origin(const struct bus *bus);
-uint64_t bus_live_peers(const struct bus *bus); /* bit mask of workers, without self */
-uint64_t bus_live_all(const struct bus *bus);   /* the link and nodes as well */
+uint64_t bus_live_peers(const struct bus *bus);   /* bit mask of workers, without self */
+uint64_t bus_live_all(const struct bus *bus);     /* the link and nodes as well */
+uint64_t bus_live_targets(const struct bus *bus); /* workers and nodes: who may want publications */
 /* All zero for a peer that does not exist: the number may have come in a record. */
 struct publication_origin bus_peer_origin(const struct bus *bus, unsigned peer);
 
@@ -199,6 +200,8 @@ void bus_peer_died(struct bus *bus, unsigned peer);
  * nothing had been (a link): full state is exchanged, and nothing is forgotten meanwhile.
  */
 void bus_peer_renewed(struct bus *bus, unsigned peer, struct publication_origin origin);
+/* The lane from this peer begins anew at this offset, whatever it held; it was read first. Link. */
+void bus_lane_restart(struct bus *bus, unsigned peer, uint64_t offset);
 /* A node, as the link says: as the two above, but nothing is read from a lane of its own. */
 void bus_node_started(struct bus *bus, unsigned peer, struct publication_origin origin);
 void bus_node_died(struct bus *bus, unsigned peer);

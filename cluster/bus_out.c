@@ -70,7 +70,7 @@ static void lose_step(struct bus *bus, unsigned peer)
 
 uint8_t *bus_put(struct bus *bus, unsigned peer, enum bus_record_type type, size_t size, enum bus_room room)
 {
-    assert(size <= BUS_RECORD_MAX);
+    assert(size <= BUS_RECORD_PACKED_MAX);
     uint64_t bit = bus_bit(peer);
     if (peer >= bus->count || ((bus->live & ~bus->lost_step) & bit) == 0)
         return NULL;

@@ -19,8 +19,8 @@ static bool note_one(struct routes *routes, const struct route *route);
 static void note(struct routes *routes, const struct route *route);
 static void announce(struct routes *routes, const struct route *route);
 static void announce_group(struct routes *routes, struct route *route);
-static uint32_t route_members(const struct route *route);
-static uint8_t route_flags(const struct route *route);
+static uint32_t route_members(const struct routes *routes, const struct route *route);
+static uint8_t route_flags(const struct routes *routes, const struct route *route);
 static void tell_changed_groups(struct routes *routes);
 static void end_lingering(struct routes *routes, uint64_t now_us);
 static enum status on_ack(void *context, const struct bus_record *record);
@@ -39,6 +39,9 @@ enum status routes_new(const struct routes_settings *settings, struct routes **r
     if (routes == NULL)
         return STATUS_NO_MEMORY;
     routes->bus = settings->bus;
+    routes->tell = settings->tell != 0 ? settings->tell : UINT64_MAX;
+    routes->aggregate = settings->aggregate;
+    routes->relay = settings->relay;
     routes->index = settings->index;
     routes->counters = settings->counters;
     routes->table = settings->table;
@@ -58,6 +61,7 @@ enum status routes_new(const struct routes_settings *settings, struct routes **r
     bus_set_handler(routes->bus, BUS_RECORD_STATE_REQUEST, routes_on_state_request, routes);
     bus_set_handler(routes->bus, BUS_RECORD_STATE_END, routes_on_state_end, routes);
     bus_watch(routes->bus, &(struct bus_watcher){.context = routes,
+                               .far = true,
                                .started = on_started,
                                .died = on_died,
                                .turn_applied = on_turn_applied,
@@ -92,8 +96,7 @@ enum status routes_want(
 bool routes_wait(struct routes *routes, struct routes_waiter *waiter)
 {
     bool outstanding = false;
-    routes_for_each(bus_live_peers(routes->bus), peer) outstanding |=
-        routes->peers[peer].acked < routes->sequence;
+    routes_for_each(routes_told(routes), peer) outstanding |= routes->peers[peer].acked < routes->sequence;
     if (!outstanding)
         return true;
     waiter->sequence = routes->sequence;
@@ -123,13 +126,28 @@ uint64_t routes_next_us(const struct routes *routes)
         uint64_t end_us = list_entry(routes->lingering.next, struct route, aside)->linger_until_us;
         next_us = end_us < next_us ? end_us : next_us;
     }
-    routes_for_each(bus_live_peers(routes->bus), peer)
+    routes_for_each(bus_live_all(routes->bus), peer)
     {
         const struct routes_peer *it = &routes->peers[peer];
         if ((it->taking == TAKING_ASKED) && it->deadline_us < next_us)
             next_us = it->deadline_us;
     }
     return next_us;
+}
+
+void routes_acknowledge(struct routes *routes, unsigned peer)
+{
+    routes->ack_due |= routes_bit(peer);
+}
+
+void routes_want_anew(struct routes *routes)
+{
+    list_for_each(&routes->announced, element, following)
+    {
+        struct route *route = list_entry(element, struct route, link);
+        if (routes_want(routes, route->filter, route->group, 0) != STATUS_OK)
+            return; /* cannot be: it is announced */
+    }
 }
 
 size_t routes_announced(const struct routes *routes)
@@ -144,7 +162,7 @@ void routes_settle_waiters(struct routes *routes)
     while (!list_empty(&routes->waiters)) {
         struct routes_waiter *waiter = list_entry(routes->waiters.next, struct routes_waiter, link);
         uint64_t silent = 0;
-        routes_for_each(bus_live_peers(routes->bus), peer)
+        routes_for_each(routes_told(routes), peer)
         {
             if (routes->peers[peer].acked < waiter->sequence)
                 silent |= routes_bit(peer);
@@ -164,8 +182,8 @@ size_t routes_entry_size(const struct route *route)
 
 uint8_t *routes_write_entry(struct routes *routes, uint8_t *to, const struct route *route)
 {
-    to = record_write_u8(to, route_flags(route));
-    to = record_write_u32(to, route_members(route));
+    to = record_write_u8(to, route_flags(routes, route));
+    to = record_write_u32(to, route_members(routes, route));
     return routes_write_names(routes, to, route->filter, route->group);
 }
 
@@ -180,10 +198,37 @@ uint8_t *routes_write_names(
     return record_write_bytes(to, name);
 }
 
+static bool is_wanted(const struct routes *routes, const struct topic_filter *filter)
+{
+    return routes->aggregate != 0 ? (filter->peers & routes->aggregate) != 0 : filter->count > 0;
+}
+
+/* Members of these peers. */
+static uint32_t members_of(const struct topic_group *group, uint64_t peers)
+{
+    uint32_t sum = 0;
+    routes_for_each(group->peers & peers, peer) sum += group->peer_members[peer];
+    return sum;
+}
+
+static uint32_t group_count(const struct routes *routes, const struct topic_group *group)
+{
+    return routes->aggregate != 0 ? members_of(group, routes->aggregate) : group->count;
+}
+
+static uint32_t group_connected(const struct routes *routes, const struct topic_group *group)
+{
+    return routes->aggregate != 0 ? members_of(group, routes->aggregate & ~group->away_peers)
+                                  : group->connected;
+}
+
 static enum status want_filter(struct routes *routes, struct topic_filter *filter, int durable_change)
 {
     struct route *route = filter->owner_data;
-    bool wanted = filter->count > 0;
+    bool wanted = is_wanted(routes, filter);
+    if (routes->aggregate != 0) /* how many of them is not counted, only whether there are any */
+        durable_change =
+            ((filter->durable_peers & routes->aggregate) != 0) - (route != NULL && route->durable > 0);
     if (route == NULL) {
         if (!wanted)
             return STATUS_OK;
@@ -217,6 +262,9 @@ static enum status want_group(
     struct routes *routes, struct topic_filter *filter, struct topic_group *group, int durable_change)
 {
     struct route *route = group->owner_data;
+    if (routes->aggregate != 0)
+        durable_change =
+            ((group->durable_peers & routes->aggregate) != 0) - (route != NULL && route->durable > 0);
     if (route != NULL) {
         assert(durable_change >= 0 || route->durable >= (uint32_t)-durable_change);
         route->durable = (uint32_t)((int64_t)route->durable + durable_change);
@@ -224,7 +272,7 @@ static enum status want_group(
             list_append(&routes->changed, &route->aside);
         return STATUS_OK;
     }
-    if (group->count == 0)
+    if (group_count(routes, group) == 0)
         return STATUS_OK;
     if (!names_fit(filter, group))
         return STATUS_LIMIT;
@@ -292,7 +340,7 @@ static void note(struct routes *routes, const struct route *route)
     list_for_each(&routes->announced, element, following)
     {
         const struct route *it = list_entry(element, struct route, link);
-        if ((route_flags(it) & ROUTE_WANTED) == 0 || note_one(routes, it))
+        if ((route_flags(routes, it) & ROUTE_WANTED) == 0 || note_one(routes, it))
             continue;
         route_table_give_up(routes->table);
         return;
@@ -307,7 +355,7 @@ static void announce(struct routes *routes, const struct route *route)
     size_t size = ROUTE_HEAD_SIZE + routes_entry_size(route);
     routes->sequence++;
     note(routes, route); /* before any peer hears of it: the table never lags behind */
-    routes_for_each(bus_live_peers(routes->bus), peer)
+    routes_for_each(routes_told(routes), peer)
     {
         uint8_t *to = bus_put(routes->bus, peer, BUS_RECORD_ROUTE, size, BUS_ROOM_CONTROL);
         if (to == NULL)
@@ -320,29 +368,30 @@ static void announce(struct routes *routes, const struct route *route)
 
 static void announce_group(struct routes *routes, struct route *route)
 {
-    route->members = route_members(route);
-    route->group_flags = route_flags(route);
+    route->members = route_members(routes, route);
+    route->group_flags = route_flags(routes, route);
     announce(routes, route);
 }
 
 /* The connected ones, if there are any. */
-static uint32_t route_members(const struct route *route)
+static uint32_t route_members(const struct routes *routes, const struct route *route)
 {
     const struct topic_group *group = route->group;
     if (group == NULL)
         return 0;
-    return group->connected > 0 ? group->connected : group->count;
+    uint32_t connected = group_connected(routes, group);
+    return connected > 0 ? connected : group_count(routes, group);
 }
 
-static uint8_t route_flags(const struct route *route)
+static uint8_t route_flags(const struct routes *routes, const struct route *route)
 {
-    if (route->group != NULL && route->group->count == 0)
+    if (route->group != NULL && group_count(routes, route->group) == 0)
         return ROUTE_GROUP;
     if (route->group != NULL)
         return (uint8_t)(ROUTE_GROUP | ROUTE_WANTED | (route->durable > 0 ? ROUTE_DURABLE : 0) |
-                         (route->group->connected == 0 ? ROUTE_AWAY : 0));
+                         (group_connected(routes, route->group) == 0 ? ROUTE_AWAY : 0));
     /* A lingering filter is wanted until its linger ends: route_end announces it with nobody left. */
-    bool wanted = route->filter->count > 0 || !list_empty(&route->aside);
+    bool wanted = is_wanted(routes, route->filter) || !list_empty(&route->aside);
     return (uint8_t)((wanted ? ROUTE_WANTED : 0) | (route->durable_told ? ROUTE_DURABLE : 0));
 }
 
@@ -352,7 +401,8 @@ static void tell_changed_groups(struct routes *routes)
     {
         struct route *route = list_entry(element, struct route, aside);
         list_remove(&route->aside);
-        if (route->members != route_members(route) || route->group_flags != route_flags(route))
+        if (route->members != route_members(routes, route) ||
+            route->group_flags != route_flags(routes, route))
             announce_group(routes, route);
         if (route->members == 0)
             route_free(routes, route);
@@ -392,12 +442,17 @@ static enum status on_ack(void *context, const struct bus_record *record)
 /* At most one record per peer and turn. One that finds no room goes next time. */
 static void acknowledge(struct routes *routes)
 {
-    uint64_t due = routes->ack_due & bus_live_peers(routes->bus);
+    uint64_t due = routes->ack_due & bus_live_all(routes->bus);
     routes->ack_due = 0;
     routes_for_each(due, peer)
     {
         if (!routes_may_acknowledge(routes, peer))
             continue; /* its STATE_END brings it up again */
+        uint64_t upto = routes->peers[peer].heard;
+        if (routes->relay != NULL)
+            upto = routes->relay->acknowledges(routes->relay->context, peer, upto);
+        if (routes->relay != NULL && upto <= routes->peers[peer].acknowledged)
+            continue; /* routes_acknowledge() brings it up again */
         uint8_t *to = NULL;
         if (bus_full(routes->bus, routes_bit(peer), 16, BUS_ROOM_CONTROL) == 0)
             to = bus_put(routes->bus, peer, BUS_RECORD_ROUTE_ACK, 16, BUS_ROOM_CONTROL);
@@ -406,7 +461,8 @@ static void acknowledge(struct routes *routes)
             continue;
         }
         to = record_write_u64(to, bus_peer_origin(routes->bus, peer).incarnation);
-        record_write_u64(to, routes->peers[peer].heard);
+        record_write_u64(to, upto);
+        routes->peers[peer].acknowledged = upto;
     }
 }
 
@@ -415,6 +471,7 @@ static void on_started(void *context, unsigned peer)
     struct routes *routes = context;
     routes->peers[peer].acked = 0;
     routes->peers[peer].heard = 0;
+    routes->peers[peer].acknowledged = 0;
     routes_state_started(routes, peer);
 }
 

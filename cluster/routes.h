@@ -24,8 +24,28 @@
 
 struct routes;
 
+/*
+ * What a link is told beside what a worker needs (link_relay.h): it speaks for all its workers to other
+ * nodes, and for the nodes to its workers.
+ */
+struct routes_relay {
+    void *context;
+    /* A peer's entry was applied: it wants the filter (or has members of the group below it), or does not. */
+    void (*applied)(void *context, unsigned peer, struct topic_filter *filter, struct topic_group *group,
+        uint8_t flags, uint32_t members);
+    /* The peer has announced up to `heard`: up to where may that be acknowledged? */
+    uint64_t (*acknowledges)(void *context, unsigned peer, uint64_t heard);
+    /* All of the peer's routes are here, or do not come for now. May be NULL, as the next. */
+    void (*taken)(void *context, unsigned peer);
+    /* The peer's routes are gone from the index. */
+    void (*forgotten)(void *context, unsigned peer);
+};
+
 struct routes_settings {
     struct bus *bus;
+    uint64_t tell;      /* peers that own filters are announced to; 0: all */
+    uint64_t aggregate; /* not own subscriptions are announced but what these peers want; 0: own ones */
+    const struct routes_relay *relay; /* borrowed; NULL: a worker */
     struct topic_index *index;
     struct counters *counters; /* own page: gauge `routes` */
     struct route_table *table; /* own; borrowed; NULL: none */
@@ -84,6 +104,8 @@ void routes_fell_behind(struct routes *routes, uint64_t peers);
 enum status routes_want(struct routes *routes, struct topic_filter *filter, struct topic_group *group,
     int durable_change) CHECK_RESULT;
 
+/* Live peers whose full state has been asked for and is not here. */
+uint64_t routes_unheard(const struct routes *routes);
 /* Live peers whose routes are not known, not even from their tables (which are too small, or there was no
  * memory): what is published meanwhile does not reach them. */
 uint64_t routes_unknown(const struct routes *routes);
@@ -108,6 +130,11 @@ void routes_wait_cancel(struct routes_waiter *waiter);
 
 /* True if the peer has been sent all that was announced here: neither out of step nor taking full state. */
 bool routes_in_step(const struct routes *routes, unsigned peer);
+
+/* More may be acknowledged to the peer now. For a relay, as the next. */
+void routes_acknowledge(struct routes *routes, unsigned peer);
+/* Evaluates all own announcements anew: a peer of `aggregate` is gone. */
+void routes_want_anew(struct routes *routes);
 
 /* Monotonic time at which bus_tick() has something to do for routes (UINT64_MAX: nothing), for exact
  * time-outs. */

@@ -55,6 +55,8 @@ void routes_forget_peer(struct routes *routes, unsigned peer)
     topic_index_drop_peer(routes->index, peer);
     routes->counters->routes -= it->routes;
     it->routes = 0;
+    if (routes->relay != NULL && routes->relay->forgotten != NULL)
+        routes->relay->forgotten(routes->relay->context, peer);
 }
 
 static enum status apply_change(struct routes *routes, unsigned peer, uint64_t sequence, struct bytes rest)
@@ -151,6 +153,13 @@ static enum status apply_entry(struct routes *routes, unsigned peer, const struc
     return status;
 }
 
+static void tell_relay(struct routes *routes, unsigned peer, struct topic_filter *filter,
+    struct topic_group *group, uint8_t flags, uint32_t members)
+{
+    if (routes->relay != NULL && routes->relay->applied != NULL)
+        routes->relay->applied(routes->relay->context, peer, filter, group, flags, members);
+}
+
 static void apply_filter(struct routes *routes, unsigned peer, struct topic_filter *filter, uint8_t flags)
 {
     bool wanted = (flags & ROUTE_WANTED) != 0;
@@ -160,6 +169,7 @@ static void apply_filter(struct routes *routes, unsigned peer, struct topic_filt
         topic_index_set_peer(routes->index, filter, peer, (flags & ROUTE_DURABLE) != 0);
     else
         topic_index_clear_peer(routes->index, filter, peer);
+    tell_relay(routes, peer, filter, NULL, flags, 0);
 }
 
 static enum status apply_group(
@@ -178,6 +188,7 @@ static enum status apply_group(
             group, peer, (entry->flags & ROUTE_AWAY) != 0, (entry->flags & ROUTE_DURABLE) != 0);
     confirm(routes, peer, group, entry->members > 0);
     count_route(routes, peer, was, entry->members > 0);
+    tell_relay(routes, peer, filter, group, entry->flags, entry->members);
     return STATUS_OK;
 }
 
@@ -242,6 +253,7 @@ static void sweep_filter(void *context, struct topic_filter *filter)
     if ((filter->peers & bit) != 0 && !is_confirmed(peer, filter)) {
         topic_index_clear_peer(routes->index, filter, sweep->peer);
         count_route(routes, sweep->peer, true, false);
+        tell_relay(routes, sweep->peer, filter, NULL, 0, 0);
         touched = true;
     }
     for (struct topic_group *group = filter->groups; group != NULL; group = group->next) {
@@ -250,6 +262,7 @@ static void sweep_filter(void *context, struct topic_filter *filter)
             topic_index_set_group_peer(routes->index, group, sweep->peer, 0) != STATUS_OK)
             continue;
         count_route(routes, sweep->peer, true, false);
+        tell_relay(routes, sweep->peer, filter, group, ROUTE_GROUP, 0);
         touched = true;
     }
     uint32_t position;

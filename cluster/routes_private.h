@@ -47,9 +47,10 @@ enum route_taking {
 };
 
 struct routes_peer {
-    uint64_t acked;  /* it has our announcements up to here */
-    uint64_t heard;  /* we have its announcements up to here */
-    uint64_t routes; /* bits set for it in the index */
+    uint64_t acknowledged; /* what we told it last that we have */
+    uint64_t acked;        /* it has our announcements up to here */
+    uint64_t heard;        /* we have its announcements up to here */
+    uint64_t routes;       /* bits set for it in the index */
     /* Its state on the way to us. */
     enum route_taking taking;
     bool blocking;     /* we read no client meanwhile */
@@ -71,6 +72,9 @@ struct giving {
 
 struct routes {
     struct bus *bus;
+    uint64_t tell;
+    uint64_t aggregate;
+    const struct routes_relay *relay;
     struct topic_index *index;
     struct counters *counters;
     struct route_table *table;
@@ -103,6 +107,12 @@ struct routes {
 #define routes_for_each(mask, peer)                                                                          \
     for (uint64_t left_ = (mask); left_ != 0; left_ &= left_ - 1)                                            \
         for (unsigned peer = (unsigned)__builtin_ctzll(left_), once_ = 1; once_; once_ = 0)
+
+/* Live peers that own filters are announced to. */
+static inline uint64_t routes_told(const struct routes *routes)
+{
+    return bus_live_all(routes->bus) & routes->tell;
+}
 
 /* routes.c */
 size_t routes_entry_size(const struct route *route);

@@ -30,13 +30,13 @@ static bool give_end(struct routes *routes, struct giving *giving);
 void routes_start(struct routes *routes)
 {
     routes->started = true;
-    routes_for_each(bus_live_peers(routes->bus), peer) routes_ask_state(routes, peer, true);
+    routes_for_each(bus_live_all(routes->bus), peer) routes_ask_state(routes, peer, true);
     check_ready(routes);
 }
 
 void routes_fell_behind(struct routes *routes, uint64_t peers)
 {
-    routes_for_each(peers & bus_live_peers(routes->bus), peer)
+    routes_for_each(peers & bus_live_all(routes->bus), peer)
     {
         const struct routes_peer *it = &routes->peers[peer];
         bool asked = it->blocking && it->taking == TAKING_ASKED;
@@ -52,7 +52,15 @@ bool routes_ready(const struct routes *routes)
 
 uint64_t routes_unknown(const struct routes *routes)
 {
-    return routes->unknown & bus_live_peers(routes->bus);
+    return routes->unknown & bus_live_all(routes->bus);
+}
+
+uint64_t routes_unheard(const struct routes *routes)
+{
+    uint64_t unheard = 0;
+    routes_for_each(bus_live_all(routes->bus), peer) unheard |=
+        routes->peers[peer].taking == TAKING_ASKED ? routes_bit(peer) : 0;
+    return unheard;
 }
 
 bool routes_may_acknowledge(const struct routes *routes, unsigned peer)
@@ -68,7 +76,9 @@ void routes_ask_state(struct routes *routes, unsigned peer, bool blocking)
     it->blocking = blocking;
     it->deadline_us = clock_monotonic_us() + routes->silent_us;
     it->taking = TAKING_ASKED;
-    send_request(routes, peer, blocking ? STATE_NOT_READING : 0, it->exchange);
+    /* Who speaks for others cannot say that nobody reads a client. */
+    bool not_reading = blocking && routes->relay == NULL;
+    send_request(routes, peer, not_reading ? STATE_NOT_READING : 0, it->exchange);
     check_ready(routes);
 }
 
@@ -108,7 +118,7 @@ void routes_state_out_of_step(struct routes *routes, unsigned peer)
 
 void routes_state_tick(struct routes *routes, uint64_t now_us)
 {
-    routes_for_each(bus_live_peers(routes->bus), peer)
+    routes_for_each(bus_live_all(routes->bus), peer)
     {
         struct routes_peer *it = &routes->peers[peer];
         if (it->taking != TAKING_ASKED || it->deadline_us > now_us)
@@ -168,7 +178,7 @@ void routes_give(struct routes *routes)
     list_for_each(&routes->givings, element, following)
     {
         struct giving *giving = list_entry(element, struct giving, link);
-        if ((bus_live_peers(routes->bus) & routes_bit(giving->peer)) == 0)
+        if ((bus_live_all(routes->bus) & routes_bit(giving->peer)) == 0)
             continue; /* asked before the master told us that it lives */
         if (!giving->routes_sent && !give_routes(routes, giving))
             continue;
@@ -203,6 +213,8 @@ void routes_state_done(struct routes *routes)
 static void take(struct routes *routes, unsigned peer, enum route_taking taking)
 {
     routes->peers[peer].taking = taking;
+    if (routes->relay != NULL && routes->relay->taken != NULL)
+        routes->relay->taken(routes->relay->context, peer);
     if (taking == TAKING_NOTHING)
         routes->unknown &= ~routes_bit(peer);
 }
@@ -210,7 +222,7 @@ static void take(struct routes *routes, unsigned peer, enum route_taking taking)
 static void check_ready(struct routes *routes)
 {
     bool ready = routes->started;
-    routes_for_each(bus_live_peers(routes->bus), peer)
+    routes_for_each(bus_live_all(routes->bus), peer)
     {
         const struct routes_peer *it = &routes->peers[peer];
         if (it->blocking && it->taking == TAKING_ASKED)

@@ -6,6 +6,7 @@
 
 #include "node/child_private.h"
 #include "node/descriptor.h"
+#include "node/link.h"
 #include "node/worker.h"
 #include "shared/log.h"
 
@@ -31,6 +32,7 @@ static const struct role {
     int (*run)(struct child *child);
 } roles[] = {
     [CHILD_ROLE_WORKER] = {"worker", worker_main},
+    [CHILD_ROLE_LINK] = {"link", link_main},
 };
 
 const char *child_role_name(enum child_role role)
@@ -104,8 +106,21 @@ static enum status receive_before(int fd, struct control_message *ret_message)
 
 static bool start_fits(const struct child *child, const struct control_message *start)
 {
+    unsigned slots = child->role == CHILD_ROLE_LINK ? start->workers + 1u : start->workers;
+    unsigned places = start->workers + (start->nodes > 0 ? 1u + start->nodes : 0u);
     return start->type == CONTROL_START && start->role == child->role && start->slot == child->slot &&
-           start->workers >= 1 && start->workers <= CHILD_SLOTS_MAX && start->slot < start->workers;
+           start->workers >= 1 && places <= CHILD_SLOTS_MAX && start->slot < slots &&
+           start->nodes <= CHILD_NODES_MAX &&
+           (child->role != CHILD_ROLE_LINK || (start->nodes > 0 && start->slot == start->workers));
+}
+
+static enum status make_link(struct child *child)
+{
+    child->link = malloc(sizeof *child->link);
+    if (child->link == NULL)
+        return STATUS_NO_MEMORY;
+    memset(child->link, 0xff, sizeof *child->link); /* -1 everywhere */
+    return STATUS_OK;
 }
 
 static enum status take_start(struct child *child, struct control_message *start)
@@ -116,10 +131,13 @@ static enum status take_start(struct child *child, struct control_message *start
     if (!start_fits(child, start))
         return STATUS_PROTOCOL;
     child->workers = start->workers;
+    child->nodes = start->nodes;
+    child->peers = start->workers + (start->nodes > 0 ? 1u : 0u);
+    child->life = start->life;
     child->incarnation = start->incarnation;
     memcpy(child->node_key, start->node_key, sizeof child->node_key);
     memcpy(child->decoy_key, start->decoy_key, sizeof child->decoy_key);
-    return STATUS_OK;
+    return child->role == CHILD_ROLE_LINK ? make_link(child) : STATUS_OK;
 }
 
 static bool has_place(const struct child_slot *slot, uint8_t place)
@@ -180,7 +198,7 @@ void child_slot_close(struct child_slot *slot)
 
 static enum status take_lane(struct child *child, const struct control_message *message)
 {
-    if (message->slot >= child->workers || message->slot == child->slot)
+    if (message->slot >= child->peers || message->slot == child->slot)
         return STATUS_PROTOCOL;
     child->lanes[message->slot] =
         (struct bus_lane_descriptors){.out_ring = message->descriptors[LANE_FD_OUT_RING],
@@ -199,6 +217,36 @@ static enum status take_route_table(struct child *child, const struct control_me
     return STATUS_OK;
 }
 
+static enum status take_node_lane(struct child *child, const struct control_message *message)
+{
+    unsigned node = message->peer - child->peers;
+    if (message->peer < child->peers || node >= child->nodes || message->slot >= child->workers)
+        return STATUS_PROTOCOL;
+    int ring = message->descriptors[NODE_LANE_FD_RING], cursor = message->descriptors[NODE_LANE_FD_CURSOR];
+    if (child->role == CHILD_ROLE_LINK) {
+        child->link->lanes[message->slot][node].ring = ring;
+        child->link->lanes[message->slot][node].cursor = cursor;
+    } else {
+        child->lanes[message->peer] = (struct bus_lane_descriptors){
+            .out_ring = ring, .out_cursor = cursor, .in_ring = -1, .in_cursor = -1};
+        /* The link reads it. */
+        child->wake_peers[message->peer] = fcntl(child->wake_peers[child->workers], F_DUPFD_CLOEXEC, 0);
+    }
+    return STATUS_OK;
+}
+
+static enum status take_node_window(struct child *child, const struct control_message *message)
+{
+    unsigned node = message->peer - child->peers;
+    if (child->role != CHILD_ROLE_LINK || message->peer < child->peers || node >= child->nodes)
+        return STATUS_PROTOCOL;
+    child->link->windows[node].ring = message->descriptors[NODE_WINDOW_FD_RING];
+    child->link->windows[node].cursor = message->descriptors[NODE_WINDOW_FD_CURSOR];
+    child->link->windows[node].landing = message->descriptors[NODE_WINDOW_FD_LANDING];
+    child->link->windows[node].landing_cursor = message->descriptors[NODE_WINDOW_FD_LANDING_CURSOR];
+    return STATUS_OK;
+}
+
 static enum status take_one(struct child *child, const struct control_message *message)
 {
     switch (message->type) {
@@ -208,6 +256,10 @@ static enum status take_one(struct child *child, const struct control_message *m
         return take_lane(child, message);
     case CONTROL_ROUTE_TABLE:
         return take_route_table(child, message);
+    case CONTROL_NODE_LANE:
+        return take_node_lane(child, message);
+    case CONTROL_NODE_WINDOW:
+        return take_node_window(child, message);
     case CONTROL_PEER_STARTED:
     case CONTROL_PEER_DIED:
         return child_note_peer(child, message);
@@ -290,11 +342,13 @@ void child_forget_secrets(struct child *child)
 
 static enum status map_counters(struct child *child, int fd)
 {
-    child->counters_pages = child->workers + 1;
+    child->counters_pages = child->workers + 1 + (child->nodes > 0 ? 1 : 0);
     enum status status = counters_map(fd, child->counters_pages, &child->counters_base);
     if (status != STATUS_OK)
         return status;
-    child->counters = counters_page(child->counters_base, child->slot);
+    /* The page behind the workers' is the master's. */
+    unsigned page = child->role == CHILD_ROLE_LINK ? child->slot + 1 : child->slot;
+    child->counters = counters_page(child->counters_base, page);
     counters_reset_gauges(child->counters);
     child->private->log_dropped_before = child->counters->log_dropped;
     return STATUS_OK;
@@ -333,6 +387,22 @@ static struct step start(struct child *child, struct control_message *message)
     return (struct step){NULL, STATUS_OK};
 }
 
+static void link_close(struct child *child)
+{
+    for (unsigned node = 0; child->link != NULL && node < CHILD_NODES_MAX; node++) {
+        for (unsigned slot = 0; slot < CHILD_SLOTS_MAX; slot++) {
+            descriptor_close(&child->link->lanes[slot][node].ring);
+            descriptor_close(&child->link->lanes[slot][node].cursor);
+        }
+        descriptor_close(&child->link->windows[node].ring);
+        descriptor_close(&child->link->windows[node].cursor);
+        descriptor_close(&child->link->windows[node].landing);
+        descriptor_close(&child->link->windows[node].landing_cursor);
+    }
+    free(child->link);
+    child->link = NULL;
+}
+
 static void finish(struct child *child)
 {
     child_loop_close(child);
@@ -348,6 +418,7 @@ static void finish(struct child *child)
         descriptor_close(&child->route_tables[peer]);
         descriptor_close(&child->wake_peers[peer]);
     }
+    link_close(child);
     if (child->counters_base != NULL)
         munmap(child->counters_base, (size_t)child->counters_pages * COUNTERS_PAGE_SIZE);
     free(child->private);
@@ -370,7 +441,7 @@ static struct child *child_new(enum child_role role, unsigned slot)
         child->route_tables[peer] = -1;
         child->wake_peers[peer] = -1;
     }
-    snprintf(private->title, sizeof private->title, "%s %u", child_role_name(role), slot);
+    snprintf(private->title, sizeof private->title, role == CHILD_ROLE_LINK ? "link" : "worker %u", slot);
     return child;
 }
 

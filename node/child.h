@@ -32,6 +32,7 @@
 
 enum child_role {
     CHILD_ROLE_WORKER = 1,
+    CHILD_ROLE_LINK = 2, /* its slot is the number behind the workers' */
 };
 
 enum child_stop {
@@ -83,12 +84,28 @@ struct child_handlers {
     bool (*may_sleep)(void *context);
 };
 
+#define CHILD_NODES_MAX 32
+
+/* What the link has beside its lanes with the workers; all descriptors are owned by the child module. */
+struct child_link {
+    struct {
+        int ring, cursor;                      /* read-only, written */
+    } lanes[CHILD_SLOTS_MAX][CHILD_NODES_MAX]; /* from worker to node */
+    struct {
+        int ring, cursor, landing, landing_cursor;
+    } windows[CHILD_NODES_MAX];
+};
+
 struct child {
     enum child_role role;
-    unsigned slot;        /* own */
-    unsigned workers;     /* slots 0 … workers-1 exist */
-    uint64_t incarnation; /* never used before by any process of this node */
-    uint8_t node_key[32]; /* the same in all children of this master: keyed_hash_init_from() */
+    unsigned slot;    /* own */
+    unsigned workers; /* slots 0 … workers-1 exist */
+    unsigned peers;   /* those, and in a cluster the link: who has lanes with each other */
+    unsigned nodes;   /* of the cluster, this one included, whose numbers on the bus begin at `peers`; 0 */
+    uint64_t life;    /* of the node: the same in all children of this master, another after a restart */
+    struct child_link *link; /* the link's alone */
+    uint64_t incarnation;    /* never used before by any process of this node */
+    uint8_t node_key[32];    /* the same in all children of this master: keyed_hash_init_from() */
     uint8_t decoy_key[PASSWORD_DECOY_KEY_SIZE]; /* of this node for good: password_file_scram() */
 
     const struct config *config; /* owned by the child module */

@@ -19,9 +19,9 @@ enum child_descriptor {
 enum start_descriptor {
     START_FD_RUN_DIR, /* folder, becomes the working directory; the only one that a worker sees */
     START_FD_LOCK, /* file in run_dir, locked by the master: kept open, so that a next master waits for us */
-    START_FD_CONFIG,   /* sealed memfd: config_to_json(), without passwords */
-    START_FD_SECRETS,  /* sealed memfd: tls_material_serialize(); empty without TLS listeners */
-    START_FD_ACCESS,   /* sealed memfd: access_files_load() */
+    START_FD_CONFIG,  /* sealed memfd: config_to_json(), without passwords */
+    START_FD_SECRETS, /* sealed memfd: tls_material_serialize(), for the link tls_material_serialize_link() */
+    START_FD_ACCESS,  /* sealed memfd: access_files_load() */
     START_FD_COUNTERS, /* memfd of counters.h */
     START_FD_WAKE,     /* eventfd by which the peers wake this child (bus_carrier_ring.h); outlives it */
     START_FD_COUNT,
@@ -46,6 +46,22 @@ enum lane_descriptor {
 };
 
 /* CONTROL_ROUTE_TABLE, one message per slot: the memfd of route_table.h, read-only but for the own slot's. */
+
+/* CONTROL_NODE_LANE: from a worker to another node; written by the worker, read by the link */
+enum node_lane_descriptor {
+    NODE_LANE_FD_RING,   /* read-only for the link */
+    NODE_LANE_FD_CURSOR, /* read-only for the worker */
+    NODE_LANE_FD_COUNT,
+};
+
+/* CONTROL_NODE_WINDOW: what is under way between this node and another, for the link alone */
+enum node_window_descriptor {
+    NODE_WINDOW_FD_RING, /* ours to it */
+    NODE_WINDOW_FD_CURSOR,
+    NODE_WINDOW_FD_LANDING, /* its to us */
+    NODE_WINDOW_FD_LANDING_CURSOR,
+    NODE_WINDOW_FD_COUNT,
+};
 
 /* CONTROL_OWN_SLOT, CONTROL_ADOPT, CONTROL_SOCKETS: the will table, then one listening socket per listener.
  */

@@ -40,7 +40,7 @@ static void on_ping(struct child *child, uint64_t number)
 
 enum status child_note_peer(struct child *child, const struct control_message *message)
 {
-    if (message->slot >= child->workers || message->slot == child->slot)
+    if (message->slot >= child->peers || message->slot == child->slot)
         return STATUS_PROTOCOL;
     child->private->peer_incarnations[message->slot] =
         message->type == CONTROL_PEER_STARTED ? message->incarnation : 0;
@@ -225,7 +225,7 @@ static void on_first_turn(evutil_socket_t fd, short what, void *argument)
     struct child *child = argument;
     event_free(child->private->first_turn);
     child->private->first_turn = NULL;
-    for (unsigned peer = 0; peer < child->workers; peer++) {
+    for (unsigned peer = 0; peer < child->peers; peer++) {
         uint64_t incarnation = child->private->peer_incarnations[peer];
         if (incarnation != 0 && child->handlers.peer_started != NULL)
             child->handlers.peer_started(child->handlers.context, peer, incarnation);

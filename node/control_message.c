@@ -48,10 +48,12 @@ static const struct message_shape {
     struct field fields[14];
 } shapes[CONTROL_TYPES] = {
     [CONTROL_START] = {"START", START_FD_COUNT, START_FD_COUNT,
-        {U16(role), U16(slot), U16(workers), U16(listeners), U16(drop), U32(uid), U32(gid), U64(incarnation),
-            U64(number), KEY(node_key), KEY(decoy_key), PLACES}},
+        {U16(role), U16(slot), U16(workers), U16(listeners), U16(nodes), U64(life), U16(drop), U32(uid),
+            U32(gid), U64(incarnation), U64(number), KEY(node_key), KEY(decoy_key), PLACES}},
     [CONTROL_OWN_SLOT] = {"OWN_SLOT", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot), PLACES}},
     [CONTROL_LANE] = {"LANE", LANE_FD_COUNT, LANE_FD_COUNT, {U16(slot)}},
+    [CONTROL_NODE_LANE] = {"NODE_LANE", NODE_LANE_FD_COUNT, NODE_LANE_FD_COUNT, {U16(slot), U16(peer)}},
+    [CONTROL_NODE_WINDOW] = {"NODE_WINDOW", NODE_WINDOW_FD_COUNT, NODE_WINDOW_FD_COUNT, {U16(peer)}},
     [CONTROL_BEGIN] = {"BEGIN", 0, 0, {{FIELD_END, 0}}},
     [CONTROL_ROUTE_TABLE] = {"ROUTE_TABLE", 1, 1, {U16(slot)}},
     [CONTROL_PEER_STARTED] = {"PEER_STARTED", 0, 0, {U16(slot), U64(incarnation)}},

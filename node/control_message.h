@@ -24,6 +24,8 @@ enum control_type {
     CONTROL_LANE = 3,        /* slot: the peer */
     CONTROL_BEGIN = 4,       /* the last one: nothing; CONTROL_PEER_STARTED may stand before it */
     CONTROL_ROUTE_TABLE = 5, /* slot: whose it is; before CONTROL_BEGIN */
+    CONTROL_NODE_LANE = 6,   /* slot: the worker, peer: the node. To the worker itself and to the link */
+    CONTROL_NODE_WINDOW = 7, /* peer: the node. To the link */
     /* master → child: while it runs */
     CONTROL_PEER_STARTED = 10, /* slot, incarnation */
     CONTROL_PEER_DIED = 11,    /* slot */
@@ -49,11 +51,14 @@ struct control_message {
     uint16_t slot;
     uint16_t workers;
     uint16_t listeners;
-    uint16_t drop; /* 1: become uid and gid */
+    uint16_t nodes; /* of the cluster, this one included; 0: a node alone */
+    uint16_t peer;  /* number on the bus */
+    uint16_t drop;  /* 1: become uid and gid */
     uint32_t uid;
     uint32_t gid;
     uint64_t incarnation;
     uint64_t number;
+    uint64_t life; /* of the node: the same for all children of this master */
     uint8_t node_key[32];
     uint8_t decoy_key[32];
     uint8_t places[CONFIG_LISTENERS_MAX]; /* of the listeners, in the order of descriptors and configuration;

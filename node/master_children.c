@@ -43,9 +43,14 @@ const char *master_child_state_name(enum master_child_state state)
     return state_names[state];
 }
 
+bool master_child_is_link(const struct master_child *child)
+{
+    return child->slot >= child->all->count;
+}
+
 static void child_enter(struct master_child *child, enum master_child_state state)
 {
-    log_debug("worker %u: %s, was %s", child->slot, state_names[state], state_names[child->state]);
+    log_debug("%s: %s, was %s", child->name, state_names[state], state_names[child->state]);
     child->state = state;
 }
 
@@ -58,7 +63,7 @@ static void set_timer(struct event *timer, uint64_t us)
 
 static void tell_others(const struct master_child *about, enum control_type type, uint64_t incarnation)
 {
-    for (unsigned slot = 0; slot < about->all->count; slot++) {
+    for (unsigned slot = 0; slot < about->all->total; slot++) {
         struct master_child *other = &about->all->table[slot];
         if (other != about && other->pid != 0)
             master_child_send_slot(other, type, about->slot, incarnation);
@@ -91,16 +96,17 @@ static struct master_child *find_adopter(const struct master_child *child)
 
 static void find_adopter_for(struct master_child *child)
 {
-    if (child->state != MASTER_CHILD_BACKED_OFF || child->adopter != MASTER_NO_SLOT || child->all->stopping)
+    if (child->state != MASTER_CHILD_BACKED_OFF || child->adopter != MASTER_NO_SLOT || child->all->stopping ||
+        master_child_is_link(child))
         return;
     struct master_child *adopter = find_adopter(child);
     if (adopter == NULL) {
-        log_warning("worker %u: no sibling can serve for it meanwhile", child->slot);
+        log_warning("%s: no sibling can serve for it meanwhile", child->name);
         return;
     }
     child->adopter = adopter->slot;
     master_child_hand_slot(adopter, CONTROL_ADOPT, child->slot, child->all->listeners);
-    log_notice("worker %u: worker %u serves its sockets meanwhile", child->slot, adopter->slot);
+    log_notice("%s: worker %u serves its sockets meanwhile", child->name, adopter->slot);
 }
 
 /* ---- start ----------------------------------------------------------------------------------------------
@@ -122,7 +128,7 @@ static void enter_backoff(struct master_child *child, const char *why)
         delay_s = 1; /* nobody could serve for it: the node as a whole does not stay away for long */
     child->backoff_level++;
     child_enter(child, MASTER_CHILD_BACKED_OFF);
-    log_error("worker %u: %s, next start in %u s", child->slot, why, delay_s);
+    log_error("%s: %s, next start in %u s", child->name, why, delay_s);
     set_timer(child->timer, delay_s * SECOND_US);
     find_adopter_for(child);
 }
@@ -131,7 +137,7 @@ static void start_child(struct master_child *child)
 {
     enum status status = master_spawn(child);
     if (status != STATUS_OK) {
-        log_error("worker %u: cannot start it: %s", child->slot,
+        log_error("%s: cannot start it: %s", child->name,
             status == STATUS_SYSTEM ? strerror(errno) : status_text(status));
         enter_backoff(child, "could not be started");
         return;
@@ -175,7 +181,7 @@ static void on_timer(evutil_socket_t fd, short what, void *argument)
 
 void master_children_start(struct master_children *all)
 {
-    for (unsigned slot = 0; slot < all->count; slot++)
+    for (unsigned slot = 0; slot < all->total; slot++)
         start_child(&all->table[slot]);
 }
 
@@ -184,21 +190,21 @@ void master_children_start(struct master_children *all)
 
 static void log_death(const struct master_child *child, int status)
 {
-    unsigned slot = child->slot;
+    const char *name = child->name;
     int pid = (int)child->pid;
     bool expected = child->all->stopping;
     enum log_level level = expected ? LOG_LEVEL_DEBUG : LOG_LEVEL_ERROR;
     if (child->killed_for != NULL)
-        log_write(LOG_LEVEL_ERROR, "worker %u (pid %d) was killed: %s", slot, pid, child->killed_for);
+        log_write(LOG_LEVEL_ERROR, "%s (pid %d) was killed: %s", name, pid, child->killed_for);
     else if (WIFSIGNALED(status))
-        log_write(LOG_LEVEL_ERROR, "worker %u (pid %d) died by signal %d (%s)", slot, pid, WTERMSIG(status),
+        log_write(LOG_LEVEL_ERROR, "%s (pid %d) died by signal %d (%s)", name, pid, WTERMSIG(status),
             strsignal(WTERMSIG(status)));
     else if (WEXITSTATUS(status) == CHILD_EXIT_EXEC)
-        log_error("worker %u: /proc/self/exe cannot be run: is /proc mounted?", slot);
+        log_error("%s: /proc/self/exe cannot be run: is /proc mounted?", name);
     else if (WEXITSTATUS(status) == CHILD_EXIT_LATE)
-        log_warning("worker %u (pid %d) did not end in time and ended itself", slot, pid);
+        log_warning("%s (pid %d) did not end in time and ended itself", name, pid);
     else
-        log_write(level, "worker %u (pid %d) ended with status %d", slot, pid, WEXITSTATUS(status));
+        log_write(level, "%s (pid %d) ended with status %d", name, pid, WEXITSTATUS(status));
 }
 
 /*
@@ -262,7 +268,7 @@ static void check_ended(struct master_children *all)
 {
     if (!all->stopping)
         return;
-    for (unsigned slot = 0; slot < all->count; slot++) {
+    for (unsigned slot = 0; slot < all->total; slot++) {
         if (all->table[slot].pid != 0)
             return;
     }
@@ -279,14 +285,15 @@ static void bury(struct master_child *child, int status)
     child->pid = 0;
     if (WIFEXITED(status) && WEXITSTATUS(status) == CHILD_EXIT_LATE)
         all->forced = true;
-    counters_reset_gauges(counters_page(all->memory->counters_base, child->slot));
+    counters_reset_gauges(master_memory_counters_of(all->memory, child->slot));
     if (all->stopping) {
         child_enter(child, MASTER_CHILD_ENDED);
         check_ended(all);
         return;
     }
     child_enter(child, MASTER_CHILD_DOWN);
-    tell_others(child, CONTROL_PEER_DIED, 0);
+    if (!master_child_is_link(child)) /* the next one goes on where it stopped: the nodes behind it live */
+        tell_others(child, CONTROL_PEER_DIED, 0);
     decide_restart(child, status);
     release_adopted(all, child->slot);
     all->changed(all->context, child);
@@ -301,7 +308,7 @@ void master_children_reap(struct master_children *all)
             continue;
         if (pid <= 0)
             return;
-        for (unsigned slot = 0; slot < all->count; slot++) {
+        for (unsigned slot = 0; slot < all->total; slot++) {
             if (all->table[slot].pid == pid)
                 bury(&all->table[slot], status);
         }
@@ -334,7 +341,7 @@ static void on_ready(struct master_child *child)
         return;
     child->ready_us = clock_monotonic_us();
     child_enter(child, MASTER_CHILD_RUNNING);
-    log_notice("worker %u (pid %d) serves, %llu ms after its start", child->slot, (int)child->pid,
+    log_notice("%s (pid %d) serves, %llu ms after its start", child->name, (int)child->pid,
         (unsigned long long)(child->ready_us - child->started_us) / 1000);
     for (unsigned slot = 0; slot < child->all->count; slot++)
         find_adopter_for(&child->all->table[slot]);
@@ -371,7 +378,7 @@ void master_child_message(struct master_child *child, const struct control_messa
         child->all->switched(child->all->context, child, message);
         break;
     default:
-        log_error("worker %u: sent %s, which no child may", child->slot, control_type_name(message->type));
+        log_error("%s: sent %s, which no child may", child->name, control_type_name(message->type));
         control_close_descriptors(message);
         master_child_kill(child, "it broke the control protocol");
     }
@@ -397,7 +404,7 @@ static void note_clients(struct master_children *all)
 {
     struct counters sum;
     struct counters *own = master_memory_own_counters(all->memory);
-    counters_sum(all->memory->counters_base, all->memory->workers + 1, &sum);
+    counters_sum(all->memory->counters_base, all->memory->pages, &sum);
     if (sum.clients > own->clients_maximum)
         own->clients_maximum = sum.clients;
 }
@@ -415,7 +422,7 @@ static void on_tick(evutil_socket_t fd, short what, void *argument)
     note_clients(all);
     if (stood_still)
         log_notice("the master itself was not running for a while; no worker is blamed for silence");
-    for (unsigned slot = 0; slot < all->count; slot++) {
+    for (unsigned slot = 0; slot < all->total; slot++) {
         struct master_child *child = &all->table[slot];
         if (child->pid == 0)
             continue;
@@ -434,7 +441,7 @@ static void on_stop_deadline(evutil_socket_t fd, short what, void *argument)
     (void)what;
     struct master_children *all = argument;
     all->forced = true;
-    for (unsigned slot = 0; slot < all->count; slot++)
+    for (unsigned slot = 0; slot < all->total; slot++)
         master_child_kill(&all->table[slot], "it did not stop in time");
 }
 
@@ -442,7 +449,7 @@ void master_children_stop(struct master_children *all)
 {
     all->stopping = true;
     set_timer(all->deadline, STOP_WAIT_US);
-    for (unsigned slot = 0; slot < all->count; slot++) {
+    for (unsigned slot = 0; slot < all->total; slot++) {
         struct master_child *child = &all->table[slot];
         event_del(child->timer);
         if (child->pid == 0)
@@ -456,7 +463,7 @@ void master_children_stop(struct master_children *all)
 void master_children_kill(struct master_children *all)
 {
     all->forced = true;
-    for (unsigned slot = 0; slot < all->count; slot++)
+    for (unsigned slot = 0; slot < all->total; slot++)
         master_child_kill(&all->table[slot], "the node was told twice to stop");
 }
 
@@ -465,15 +472,16 @@ void master_children_kill(struct master_children *all)
 
 static enum status init_table(struct master_children *all)
 {
-    all->table = calloc(all->count, sizeof *all->table);
+    all->table = calloc(all->total, sizeof *all->table);
     all->tick = event_new(all->base, -1, EV_PERSIST, on_tick, all);
     all->deadline = event_new(all->base, -1, 0, on_stop_deadline, all);
     if (all->table == NULL || all->tick == NULL || all->deadline == NULL)
         return STATUS_NO_MEMORY;
-    for (unsigned slot = 0; slot < all->count; slot++) {
+    for (unsigned slot = 0; slot < all->total; slot++) {
         struct master_child *child = &all->table[slot];
         child->all = all;
         child->slot = slot;
+        snprintf(child->name, sizeof child->name, slot < all->count ? "worker %u" : "link", slot);
         child->adopter = MASTER_NO_SLOT;
         child->timer = event_new(all->base, -1, 0, on_timer, child);
         if (child->timer == NULL)
@@ -492,7 +500,12 @@ enum status master_children_open(
         return STATUS_NO_MEMORY;
     *all = *settings;
     all->count = settings->generation->config->node.workers;
-    enum status status = init_table(all);
+    all->total = settings->memory->peers;
+    enum status status = master_folders_incarnation(all->folders, &all->life);
+    if (status == STATUS_OK)
+        status = init_table(all);
+    if (all->memory->nodes > 0) /* lives of nodes never meet */
+        all->life = all->life << MASTER_NODE_BITS | all->memory->self;
     if (status != STATUS_OK)
         master_children_close(&all);
     else
@@ -505,7 +518,7 @@ void master_children_close(struct master_children **children)
     struct master_children *all = *children;
     if (all == NULL)
         return;
-    for (unsigned slot = 0; all->table != NULL && slot < all->count; slot++) {
+    for (unsigned slot = 0; all->table != NULL && slot < all->total; slot++) {
         struct master_child *child = &all->table[slot];
         if (child->pid != 0) {
             kill(child->pid, SIGKILL);

@@ -33,13 +33,17 @@ enum master_child_state {
 };
 
 #define MASTER_CRASHES_WATCHED 3 /* this many within 10 s are a crash loop */
-#define MASTER_NO_SLOT         UINT32_MAX
+/* In a cluster an incarnation ends in the number of its node, so that those of two nodes are never the same.
+ */
+#define MASTER_NODE_BITS 6
+#define MASTER_NO_SLOT   UINT32_MAX
 
 struct master_children;
 
 struct master_child {
     struct master_children *all; /* borrowed */
     unsigned slot;
+    char name[16]; /* "worker 0", "link" */
     enum master_child_state state;
     pid_t pid;                                   /* 0: no process */
     uint64_t incarnation;                        /* of the process */
@@ -69,8 +73,10 @@ struct master_children {
     struct master_log *log;
     uint8_t node_key[32];
     uint8_t decoy_key[32];
-    unsigned count;
-    struct master_child *table; /* owned, [slot] */
+    unsigned count;             /* of workers */
+    unsigned total;             /* of children: in a cluster the link comes behind the workers */
+    uint64_t life;              /* of this node: the first incarnation */
+    struct master_child *table; /* owned, [slot], [count] is the link */
     struct event *tick;         /* owned; pings */
     struct event *deadline;     /* owned; of the stop */
     uint64_t tick_us;           /* when the last tick was */
@@ -102,6 +108,7 @@ void master_children_kill(struct master_children *children);
 
 /* No slot is in a crash loop and all serve. */
 bool master_children_all_serve(const struct master_children *children);
+bool master_child_is_link(const struct master_child *child);
 const char *master_child_state_name(enum master_child_state state);
 
 /* master_spawn.c: makes the process, its channel and log, and sends it everything up to BEGIN. */

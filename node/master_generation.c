@@ -39,11 +39,13 @@ static enum status make_config(const struct config *config, int *ret_fd)
     return status;
 }
 
-static enum status make_secrets(const struct tls_material *material, int *ret_fd)
+/* Of the listeners, or of the link. */
+static enum status make_secrets(const struct tls_material *material, bool link, int *ret_fd)
 {
     uint8_t *block = NULL;
     size_t size = 0;
-    enum status status = tls_material_serialize(material, &block, &size);
+    enum status status = link ? tls_material_serialize_link(material, &block, &size)
+                              : tls_material_serialize(material, &block, &size);
     if (status == STATUS_OK)
         status = sealed_block_make("shoal-secrets", bytes_of(block, size), ret_fd);
     tls_material_wipe(&block, size);
@@ -125,7 +127,9 @@ static enum status load_files(
     if (status == STATUS_OK) {
         tls_material_remember(material, &next->past);
         next->certificates = describe_certificates(next->config, material);
-        status = make_secrets(material, &next->secrets_fd);
+        status = make_secrets(material, false, &next->secrets_fd);
+        if (status == STATUS_OK && next->config->cluster.count > 0)
+            status = make_secrets(material, true, &next->link_secrets_fd);
     }
     if (status == STATUS_OK && !tls_files_digest(bytes_of(access, access_size), next->access_digest))
         status = STATUS_NO_MEMORY;
@@ -191,6 +195,7 @@ enum status generation_load(const struct config_source *source, const struct gen
     *next = (struct generation){.number = running != NULL ? running->number + 1 : 1,
         .config_fd = -1,
         .secrets_fd = -1,
+        .link_secrets_fd = -1,
         .access_fd = -1};
     errors->further = check_files;
     errors->context = (void *)running;
@@ -215,6 +220,7 @@ void generation_free(struct generation **generation)
         return;
     descriptor_close(&old->config_fd);
     descriptor_close(&old->secrets_fd);
+    descriptor_close(&old->link_secrets_fd);
     descriptor_close(&old->access_fd);
     json_decref(old->certificates);
     config_differences_done(&old->differences);

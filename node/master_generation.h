@@ -20,6 +20,7 @@ struct generation {
     struct config *config; /* owned */
     int config_fd;         /* owned: config_to_json(), without passwords */
     int secrets_fd;        /* owned: tls_material_serialize() */
+    int link_secrets_fd;   /* owned: tls_material_serialize_link(); -1: a node alone */
     int access_fd;         /* owned: access_files_load() */
     struct tls_material_past past;
     uint8_t access_digest[TLS_DIGEST_SIZE];

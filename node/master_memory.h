@@ -21,12 +21,23 @@ struct master_route_table {
     int own, read_only; /* owned; -1: none */
 };
 
+/* Between this node and another of the cluster; owned; -1: none. */
+struct master_node_window {
+    int ring, cursor, landing, landing_cursor;
+};
+
 struct master_memory {
     unsigned workers;
+    unsigned peers; /* workers, and in a cluster the link: who has lanes with each other */
+    unsigned nodes; /* of the cluster, this one included; 0: a node alone */
+    unsigned self;  /* which of them this is */
+    unsigned pages; /* of counters */
     int counters;
-    void *counters_base;                     /* workers + 1 pages, the last is the master's */
-    struct master_lane *lanes;               /* [from * workers + to] */
-    int *will_tables;                        /* [slot] */
+    void *counters_base;                /* one page per worker, the master's, and in a cluster the link's */
+    struct master_lane *lanes;          /* [from * peers + to] */
+    struct master_lane *node_lanes;     /* [worker * nodes + node] */
+    struct master_node_window *windows; /* [node] */
+    int *will_tables;                   /* [slot] */
     struct master_route_table *route_tables; /* [slot] */
     int *wakes;                              /* [slot], eventfds */
 };
@@ -40,9 +51,18 @@ void master_memory_close(struct master_memory *memory);
 void master_memory_lane(
     const struct master_memory *memory, unsigned slot, unsigned peer, struct control_message *message);
 
+/* The lane of a worker to another node, for the worker or for the link (CONTROL_NODE_LANE). */
+void master_memory_node_lane(const struct master_memory *memory, unsigned slot, unsigned node, bool link,
+    struct control_message *message);
+/* CONTROL_NODE_WINDOW. */
+void master_memory_node_window(
+    const struct master_memory *memory, unsigned node, struct control_message *message);
+
 /* Bytes that `from` has put and `to` has not taken yet. */
 uint64_t master_memory_waiting(const struct master_memory *memory, unsigned from, unsigned to);
 
+/* The page of a slot, the link's included. */
+struct counters *master_memory_counters_of(const struct master_memory *memory, unsigned slot);
 /* The page of the master itself. */
 struct counters *master_memory_own_counters(const struct master_memory *memory);
 

@@ -33,8 +33,7 @@ void master_child_send(struct master_child *child, const struct control_message 
     enum status status = control_channel_send(&child->channel, message);
     if (status == STATUS_OK || status == STATUS_CLOSED) /* closed: it is about to be reaped */
         return;
-    log_error(
-        "worker %u: cannot send %s: %s", child->slot, control_type_name(message->type), status_text(status));
+    log_error("%s: cannot send %s: %s", child->name, control_type_name(message->type), status_text(status));
     master_child_kill(child, "it does not read its control socket");
 }
 
@@ -64,10 +63,12 @@ static void send_start(struct master_child *child)
 {
     const struct master_children *all = child->all;
     struct control_message message = {.type = CONTROL_START,
-        .role = CHILD_ROLE_WORKER,
+        .role = master_child_is_link(child) ? CHILD_ROLE_LINK : CHILD_ROLE_WORKER,
         .slot = (uint16_t)child->slot,
         .workers = (uint16_t)all->count,
         .listeners = (uint16_t)all->listeners->count,
+        .nodes = (uint16_t)all->memory->nodes,
+        .life = all->life,
         .drop = all->folders->drop ? 1 : 0,
         .uid = all->folders->uid,
         .gid = all->folders->gid,
@@ -80,7 +81,8 @@ static void send_start(struct master_child *child)
     message.descriptors[START_FD_RUN_DIR] = all->folders->run_dir;
     message.descriptors[START_FD_LOCK] = all->folders->lock;
     message.descriptors[START_FD_CONFIG] = all->generation->config_fd;
-    message.descriptors[START_FD_SECRETS] = all->generation->secrets_fd;
+    message.descriptors[START_FD_SECRETS] =
+        master_child_is_link(child) ? all->generation->link_secrets_fd : all->generation->secrets_fd;
     message.descriptors[START_FD_ACCESS] = all->generation->access_fd;
     message.descriptors[START_FD_COUNTERS] = all->memory->counters;
     message.descriptors[START_FD_WAKE] = all->memory->wakes[child->slot];
@@ -89,7 +91,7 @@ static void send_start(struct master_child *child)
 
 static void send_lanes(struct master_child *child)
 {
-    for (unsigned peer = 0; peer < child->all->count; peer++) {
+    for (unsigned peer = 0; peer < child->all->total; peer++) {
         if (peer == child->slot)
             continue;
         struct control_message message = {.type = CONTROL_LANE, .slot = (uint16_t)peer};
@@ -110,9 +112,38 @@ static void send_route_tables(struct master_child *child)
     }
 }
 
+static void send_node_lane(struct master_child *child, unsigned slot, unsigned node)
+{
+    const struct master_memory *memory = child->all->memory;
+    struct control_message message = {
+        .type = CONTROL_NODE_LANE, .slot = (uint16_t)slot, .peer = (uint16_t)(memory->peers + node)};
+    master_memory_node_lane(memory, slot, node, master_child_is_link(child), &message);
+    master_child_send(child, &message);
+}
+
+/* The lanes to other nodes: a worker's own, all of them for the link, which has the windows as well. */
+static void send_cluster(struct master_child *child)
+{
+    const struct master_memory *memory = child->all->memory;
+    for (unsigned node = 0; node < memory->nodes; node++) {
+        if (node == memory->self)
+            continue;
+        if (!master_child_is_link(child)) {
+            send_node_lane(child, child->slot, node);
+            continue;
+        }
+        for (unsigned slot = 0; slot < memory->workers; slot++)
+            send_node_lane(child, slot, node);
+        struct control_message message = {
+            .type = CONTROL_NODE_WINDOW, .peer = (uint16_t)(memory->peers + node)};
+        master_memory_node_window(memory, node, &message);
+        master_child_send(child, &message);
+    }
+}
+
 static void send_peers(struct master_child *child)
 {
-    for (unsigned peer = 0; peer < child->all->count; peer++) {
+    for (unsigned peer = 0; peer < child->all->total; peer++) {
         const struct master_child *other = &child->all->table[peer];
         if (other != child && other->pid != 0)
             master_child_send_slot(child, CONTROL_PEER_STARTED, peer, other->incarnation);
@@ -151,8 +182,9 @@ __attribute__((noreturn)) static void become_child(char *const arguments[], int 
 
 static enum status fork_child(const struct master_child *child, int log, int control, pid_t *ret_pid)
 {
-    char title[32], slot[16], role_option[] = "--child", slot_option[] = "--slot", role[] = "worker";
-    snprintf(title, sizeof title, "shoald: %s %u", role, child->slot); /* what ps shows first */
+    char title[32], slot[16], role_option[] = "--child", slot_option[] = "--slot";
+    char worker[] = "worker", link[] = "link", *role = master_child_is_link(child) ? link : worker;
+    snprintf(title, sizeof title, "shoald: %s", child->name); /* what ps shows first */
     snprintf(slot, sizeof slot, "%u", child->slot);
     char *const arguments[] = {title, role_option, role, slot_option, slot, NULL};
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -184,7 +216,7 @@ static void on_closed(void *context, enum status why)
     struct master_child *child = context;
     if (why == STATUS_CLOSED)
         return; /* it is ending: SIGCHLD follows, or its silence gets it killed */
-    log_error("worker %u: its control socket: %s", child->slot, status_text(why));
+    log_error("%s: its control socket: %s", child->name, status_text(why));
     master_child_kill(child, "it broke the control protocol");
 }
 
@@ -201,7 +233,7 @@ static enum status make_process(struct master_child *child)
 {
     int ends[2], log;
     char title[32];
-    snprintf(title, sizeof title, "worker %u", child->slot);
+    snprintf(title, sizeof title, "%s", child->name);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends) != 0)
         return STATUS_SYSTEM;
     enum status status = master_log_add(child->all->log, title, &log, &child->log);
@@ -230,9 +262,12 @@ static enum status make_process(struct master_child *child)
 enum status master_spawn(struct master_child *child)
 {
     uint64_t incarnation;
+    const struct master_memory *memory = child->all->memory;
     enum status status = master_folders_incarnation(child->all->folders, &incarnation);
     if (status != STATUS_OK)
         return status;
+    if (memory->nodes > 0)
+        incarnation = incarnation << MASTER_NODE_BITS | memory->self;
     status = make_process(child);
     if (status != STATUS_OK)
         return status;
@@ -243,9 +278,11 @@ enum status master_spawn(struct master_child *child)
     child->ping_open = false;
     child->killed_for = NULL;
     send_start(child);
-    master_child_hand_slot(child, CONTROL_OWN_SLOT, child->slot, child->all->listeners);
+    if (!master_child_is_link(child))
+        master_child_hand_slot(child, CONTROL_OWN_SLOT, child->slot, child->all->listeners);
     send_lanes(child);
     send_route_tables(child);
+    send_cluster(child);
     send_peers(child);
     master_child_send_slot(child, CONTROL_BEGIN, 0, 0);
     return STATUS_OK;

@@ -40,9 +40,9 @@ static json_t *master_object(const struct master *master)
 
 static json_t *child_object(const struct master *master, const struct master_child *child)
 {
-    const struct counters *counters = counters_page(master->memory.counters_base, child->slot);
+    const struct counters *counters = master_memory_counters_of(&master->memory, child->slot);
     json_t *object = json_object();
-    json_object_set_new(object, "role", json_string("worker"));
+    json_object_set_new(object, "role", json_string(master_child_is_link(child) ? "link" : "worker"));
     json_object_set_new(object, "slot", number(child->slot));
     json_object_set_new(object, "state", json_string(master_child_state_name(child->state)));
     json_object_set_new(object, "pid", child->pid == 0 ? json_null() : json_integer(child->pid));
@@ -62,7 +62,7 @@ static json_t *processes_array(const struct master *master)
 {
     json_t *array = json_array();
     json_array_append_new(array, master_object(master));
-    for (unsigned slot = 0; slot < master->children->count; slot++)
+    for (unsigned slot = 0; slot < master->children->total; slot++)
         json_array_append_new(array, child_object(master, &master->children->table[slot]));
     return array;
 }
@@ -120,7 +120,7 @@ json_t *master_status(const struct master *master)
     struct counters sum;
     master_memory_own_counters(&master->memory)->log_dropped =
         log_dropped() + master_log_dropped(master->log);
-    counters_sum(master->memory.counters_base, master->children->count + 1, &sum);
+    counters_sum(master->memory.counters_base, master->memory.pages, &sum);
     json_t *status = json_object();
     json_object_set_new(status, "ok", json_true());
     json_object_set_new(status, "version", json_string(SHOAL_VERSION));

@@ -215,7 +215,7 @@ enum acceptance_result publication_route(
     if (view->meta.retain)
         retained = retained_decide(worker, view);
     if (retained == RETAINED_KEEP) { /* by every worker */
-        peers |= bus_live_peers(worker->bus);
+        peers |= bus_live_targets(worker->bus);
         view->meta.stamp = bus_stamp(worker->bus);
     }
     if (peers != 0) {
@@ -243,7 +243,8 @@ enum acceptance_result publication_route(
 static bool deliver_ordinary(struct worker *worker, unsigned peer, const struct publication_view *view,
     struct publication **object, bool *ret_durable)
 {
-    session_moves_heard(worker->moves, peer, &view->meta);
+    if (peer < worker->child->workers)
+        session_moves_heard(worker->moves, peer, &view->meta);
     if (view->meta.will != 0 && wills_seen(worker->wills, &view->meta))
         return false;
     if (view->meta.retain && view->meta.stamp != 0) { /* without a stamp it is not to be kept */

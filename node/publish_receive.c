@@ -31,8 +31,7 @@ static bool fail(struct connection *connection, enum mqtt_reason reason, const c
 static bool resolve_alias(struct connection *connection, struct mqtt_publish *publish)
 {
     if (connection->aliases_in == NULL)
-        connection->aliases_in =
-            topic_aliases_in_new((uint16_t)connection->config->mqtt.max_topic_alias);
+        connection->aliases_in = topic_aliases_in_new((uint16_t)connection->config->mqtt.max_topic_alias);
     enum status status = connection->aliases_in == NULL ? STATUS_NO_MEMORY
                                                         : topic_aliases_in_resolve(connection->aliases_in,
                                                               publish->topic_alias, &publish->topic);

@@ -100,7 +100,7 @@ static uint64_t without_copy(const struct worker *worker)
 
 uint64_t share_unreachable(const struct worker *worker, const struct publication_view *view, uint64_t peers)
 {
-    peers &= bus_live_peers(worker->bus);
+    peers &= bus_live_targets(worker->bus);
     size_t size = view->topic.size + view->properties.size + view->payload.size + 256;
     uint64_t full = bus_full(worker->bus, peers, size < ROOM_MAX ? size : ROOM_MAX, BUS_ROOM_PUBLICATION);
     return full | (view->meta.qos > 0 ? without_copy(worker) : acceptance_given_up(worker->acceptance));
@@ -150,7 +150,8 @@ const uint8_t *share_record_done(struct shared_deliveries *shared)
 
 uint64_t share_number(struct worker *worker, const struct publication_view *view, unsigned slot)
 {
-    bool copied = view->meta.qos > 0 && (without_copy(worker) >> slot & 1) == 0;
+    bool copied =
+        view->meta.qos > 0 && slot < worker->child->workers && (without_copy(worker) >> slot & 1) == 0;
     return copied ? share_copies_number(worker->copies, slot) : 0;
 }
 

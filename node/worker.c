@@ -230,8 +230,14 @@ static void on_tick(evutil_socket_t fd, short events, void *argument)
 
 static void on_alarm(void *context, unsigned peer, const char *text)
 {
-    (void)context;
-    log_error("bus, worker %u: %s", peer, text);
+    const struct worker *worker = context;
+    const struct child *child = worker->child;
+    if (peer < child->workers)
+        log_error("bus, worker %u: %s", peer, text);
+    else if (peer < child->peers)
+        log_error("bus, link: %s", text);
+    else
+        log_error("bus, node %s: %s", worker->config->cluster.nodes[peer - child->peers].name, text);
 }
 
 static void on_room(void *context)
@@ -305,8 +311,11 @@ static bool wills_settled(void *context)
 static void on_peer_started(void *context, unsigned slot, uint64_t incarnation)
 {
     struct worker *worker = context;
-    bus_peer_started(
-        worker->bus, slot, (struct publication_origin){.incarnation = incarnation, .slot = (uint16_t)slot});
+    struct publication_origin origin = {.incarnation = incarnation, .slot = (uint16_t)slot};
+    if (slot < worker->child->workers)
+        bus_peer_started(worker->bus, slot, origin);
+    else
+        bus_peer_renewed(worker->bus, slot, origin); /* the link: the nodes behind it live on */
 }
 
 static void on_peer_died(void *context, unsigned slot)
@@ -349,13 +358,22 @@ static void on_stop(void *context, enum child_stop reason)
 /* Start-up
  * ----------------------------------------------------------------------------------------------------- */
 
+/* The number of this node; 0: it is alone. */
+static uint16_t own_node(const struct config *config)
+{
+    return config->cluster.count > 0 ? config->cluster.nodes[config->cluster.self].id : 0;
+}
+
 static enum status open_bus(struct worker *worker)
 {
     struct child *child = worker->child;
     const struct config *config = worker->config;
     struct bus_settings bus = {.self = child->slot,
-        .peers = child->workers,
-        .origin = {.incarnation = child->incarnation, .slot = (uint16_t)child->slot},
+        .peers = child->peers + child->nodes,
+        .workers = child->workers,
+        .origin = {.incarnation = child->incarnation,
+            .node = own_node(config),
+            .slot = (uint16_t)child->slot},
         .lanes = child->lanes,
         .counters = worker->counters,
         .quarantine = ".",

@@ -42,7 +42,9 @@ static enum status open_nanomsg(struct worker *worker)
     const struct child *child = worker->child;
     struct bus_carrier_nanomsg_settings carrier = {.base = worker->base,
         .self = child->slot,
-        .peers = child->workers == 64 ? UINT64_MAX : (UINT64_C(1) << child->workers) - 1,
+        .peers = child->peers == 64 ? UINT64_MAX : (UINT64_C(1) << child->peers) - 1,
+        .rung = child->peers,
+        .via = child->nodes > 0 ? child->workers : 0,
         .context = worker,
         .receive = on_message,
         .ready = on_carrier_ready};

@@ -16,9 +16,13 @@ struct bus_carrier_nanomsg_settings {
     struct event_base *base; /* borrowed */
     unsigned self;           /* slot of the own inbox */
     uint64_t peers;          /* slots to connect to, whether they run already or not; self is left out */
+    unsigned rung;           /* peers from this number on have no inbox: … */
+    unsigned via;            /* … a doorbell tells this one that there is something for them; 0: nobody */
     void *context;
     /* A message came: bus_receive(). The bytes live for the call. */
     void (*receive)(void *context, struct bytes message);
+    /* Somebody rang: there is something for the peers behind us. May be NULL. */
+    void (*rang)(void *context);
     /* A peer that was refused may be tried again: bus_carrier_ready(). */
     void (*ready)(void *context, unsigned peer);
 };

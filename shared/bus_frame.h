@@ -22,6 +22,7 @@
 #define BUS_FRAME_HEADER_SIZE  32
 #define BUS_RECORD_HEADER_SIZE 4
 #define BUS_RECORD_MAX         60000 /* bytes of one record's body: fits a frame with its headers */
+#define BUS_RECORD_PACKED_MAX  60064 /* the same of a record that holds such a one */
 
 /* The value is on the wire: never reuse one. */
 enum bus_frame_type {
