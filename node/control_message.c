@@ -45,7 +45,7 @@ static const struct message_shape {
     const char *name;
     unsigned descriptors_min;
     unsigned descriptors_max;
-    struct field fields[14];
+    struct field fields[20];
 } shapes[CONTROL_TYPES] = {
     [CONTROL_START] = {"START", START_FD_COUNT, START_FD_COUNT,
         {U16(role), U16(slot), U16(workers), U16(listeners), U16(nodes), U64(life), U16(drop), U32(uid),

@@ -13,7 +13,7 @@
 static const enum control_type all_types[] = {CONTROL_START, CONTROL_OWN_SLOT, CONTROL_LANE, CONTROL_BEGIN,
     CONTROL_ROUTE_TABLE, CONTROL_PEER_STARTED, CONTROL_PEER_DIED, CONTROL_ADOPT, CONTROL_UNADOPT,
     CONTROL_PING, CONTROL_STOP, CONTROL_READY, CONTROL_PONG, CONTROL_UNADOPTED, CONTROL_GENERATION,
-    CONTROL_SWITCHED, CONTROL_REFUSED, CONTROL_SOCKETS};
+    CONTROL_SWITCHED, CONTROL_REFUSED, CONTROL_SOCKETS, CONTROL_NODE_LANE, CONTROL_NODE_WINDOW};
 #define TYPES (sizeof all_types / sizeof *all_types)
 
 static unsigned descriptors_of(enum control_type type)
@@ -25,6 +25,10 @@ static unsigned descriptors_of(enum control_type type)
         return LANE_FD_COUNT;
     case CONTROL_ROUTE_TABLE:
         return 1;
+    case CONTROL_NODE_LANE:
+        return NODE_LANE_FD_COUNT;
+    case CONTROL_NODE_WINDOW:
+        return NODE_WINDOW_FD_COUNT;
     case CONTROL_GENERATION:
         return GENERATION_FD_COUNT;
     case CONTROL_OWN_SLOT:
@@ -43,6 +47,8 @@ static struct control_message sample(enum control_type type)
         .slot = 63,
         .workers = 64,
         .listeners = 2,
+        .nodes = 3,
+        .life = UINT64_C(0x1122334455667788),
         .drop = 1,
         .uid = 65534,
         .gid = 4000000000U,
