@@ -1,13 +1,13 @@
 /*
- * One MQTT client of the load generator: connection, optional TLS, packets in and out. Never blocks;
- * everything comes by callbacks from client_loop_turn(). One thread.
+ * One MQTT client of the load generator, on a stream. Never blocks; everything comes by callbacks from
+ * client_loop_turn(). One thread.
  */
 #ifndef BENCH_CLIENT_H
 #define BENCH_CLIENT_H
 
+#include "bench/stream.h"
 #include "shared/bytes.h"
 
-#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,9 +15,7 @@
 struct client;
 
 struct client_loop {
-    int epoll;
-    struct client *dirty;
-    uint8_t *scratch;
+    struct stream_loop streams;
     void *context;
     void (*ready)(struct client *client); /* CONNACK 0, or SUBACK after client_subscribe() */
     void (*failed)(struct client *client, const char *why);
@@ -25,23 +23,16 @@ struct client_loop {
     void (*acknowledged)(struct client *client); /* PUBACK or PUBCOMP of one of ours */
 };
 
-enum client_state { CLIENT_CONNECTING, CLIENT_HANDSHAKE, CLIENT_WAITING, CLIENT_READY, CLIENT_FAILED };
+enum client_state { CLIENT_CONNECTING, CLIENT_WAITING, CLIENT_READY, CLIENT_FAILED };
 
 struct client {
     struct client_loop *loop;
     void *owner;
     uint32_t number; /* the owner's */
-    int fd;
-    SSL *ssl;
+    struct stream stream;
     enum client_state state;
-    bool dirty, writing;
     uint8_t version; /* 4 or 5 */
     uint16_t next_id;
-    uint8_t *in;
-    size_t in_size, in_capacity;
-    uint8_t *out;
-    size_t out_size, out_sent, out_capacity;
-    struct client *next_dirty;
     SSL_SESSION *resume; /* owned: from an earlier connection */
     char id[48];
 };

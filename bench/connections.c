@@ -51,7 +51,7 @@ static void on_ready(struct client *client)
         return;
     if (swarm->measuring) {
         swarm->result->done++;
-        swarm->result->resumed += client->ssl != NULL && SSL_session_reused(client->ssl);
+        swarm->result->resumed += client->stream.ssl != NULL && SSL_session_reused(client->stream.ssl);
         histogram_add(&swarm->result->latency_us, clock_monotonic_us() - swarm->begun_us[client->number]);
     }
     client_disconnect(client);
@@ -61,7 +61,7 @@ static void on_ready(struct client *client)
 static void on_failed(struct client *client, const char *why)
 {
     struct swarm *swarm = client->loop->context;
-    if (client->next_id == 0 && client->out_size == 0 && swarm->again && client->in_size == 0 &&
+    if (client->next_id == 0 && client->stream.out.size == 0 && swarm->again && client->stream.in.size == 0 &&
         strcmp(why, "connection closed by the broker") == 0)
         return;
     if (!swarm->failed)
@@ -93,7 +93,7 @@ static void swarm_init(struct swarm *swarm, const struct options *options, const
     if (swarm->clients == NULL || swarm->begun_us == NULL || !client_loop_init(&swarm->loop))
         abort();
     for (uint32_t i = 0; i < swarm->count; i++)
-        swarm->clients[i].fd = -1;
+        swarm->clients[i].stream.fd = -1;
     swarm->loop.context = swarm;
     swarm->loop.ready = on_ready;
     swarm->loop.failed = on_failed;
@@ -103,7 +103,7 @@ static void swarm_init(struct swarm *swarm, const struct options *options, const
 
 static void swarm_close(struct swarm *swarm)
 {
-    swarm->loop.dirty = NULL;
+    swarm->loop.streams.dirty = NULL;
     for (uint32_t i = 0; i < swarm->count; i++)
         client_close(&swarm->clients[i]);
 }

@@ -270,9 +270,9 @@ bool traffic_run(enum traffic_kind kind, const struct options *options, const st
         traffic.payload == NULL || !client_loop_init(&traffic.loop))
         abort();
     for (uint32_t i = 0; i < traffic.publisher_count; i++)
-        traffic.publishers[i].client.fd = -1;
+        traffic.publishers[i].client.stream.fd = -1;
     for (uint32_t i = 0; i < traffic.subscriber_count; i++)
-        traffic.subscribers[i].fd = -1;
+        traffic.subscribers[i].stream.fd = -1;
     traffic.loop.context = &traffic;
     traffic.loop.ready = on_ready;
     traffic.loop.failed = on_failed;

@@ -19,8 +19,10 @@
 #include "shared/log.h"
 #include "shared/scram.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define TICK_US 50000 /* bus_tick, timer wheel, housekeeping */
 #define POLL_US 1000  /* the same while somebody waits for less than a tick */
@@ -589,7 +591,7 @@ int worker_main(struct child *child)
     if (status == STATUS_OK)
         status = open_timers(worker);
     if (status != STATUS_OK) {
-        log_error("cannot start: %s", status_text(status));
+        log_error("cannot start: %s", status == STATUS_SYSTEM ? strerror(errno) : status_text(status));
         worker_done(worker);
         return 1;
     }

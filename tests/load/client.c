@@ -1,26 +1,19 @@
 /*
- * The client of the load checker: sockets, TLS, packets and the rules of QoS 1 and 2 on the client's side
- * [MQTT 4.3, 4.4]. One thread, one epoll.
+ * The client of the load checker: packets and the rules of QoS 1 and 2 on the client's side [MQTT 4.3, 4.4].
+ * One thread.
  */
 #include "tests/load/client.h"
 
+#include "shared/list.h"
 #include "shared/mqtt_decode.h"
 #include "shared/mqtt_encode.h"
 #include "shared/mqtt_properties.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/tcp.h>
-#include <openssl/err.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
-#include <unistd.h>
-
-#define READ_SIZE 65536
-#define EVENTS    256
 
 uint64_t load_now_us(void)
 {
@@ -29,31 +22,13 @@ uint64_t load_now_us(void)
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-bool client_loop_open(struct client_loop *loop, SSL_CTX *tls, const struct client_events *events)
+static struct client *client_of(struct stream *stream)
 {
-    *loop = (struct client_loop){.tls = tls, .events = events};
-    loop->epoll = epoll_create1(EPOLL_CLOEXEC);
-    loop->scratch = malloc(READ_SIZE);
-    return loop->epoll >= 0 && loop->scratch != NULL;
-}
-
-void client_loop_close(struct client_loop *loop)
-{
-    close(loop->epoll);
-    free(loop->scratch);
+    return list_entry(stream, struct client, stream);
 }
 
 /* Closing
  * ----------------------------------------------------------------------------------------------------- */
-
-static void close_end(int *fd, SSL **ssl)
-{
-    SSL_free(*ssl);
-    *ssl = NULL;
-    if (*fd >= 0)
-        close(*fd);
-    *fd = -1;
-}
 
 static void note_rival(struct client *client)
 {
@@ -64,9 +39,8 @@ static void note_rival(struct client *client)
 static void close_both(struct client *client)
 {
     client->state = CLIENT_CLOSED;
-    close_end(&client->fd, &client->ssl);
-    close_end(&client->former_fd, &client->former_ssl);
-    client->in.size = client->out.size = client->out_sent = 0;
+    stream_close(&client->stream);
+    stream_drop(&client->former_fd, &client->former_ssl);
 }
 
 void client_close(struct client *client)
@@ -78,17 +52,21 @@ void client_close(struct client *client)
 void client_free(struct client *client)
 {
     client_close(client);
-    free(client->in.data);
-    free(client->out.data);
+    stream_free(&client->stream);
     free(client);
 }
 
 static void lost(struct client *client, const char *why, int reason)
 {
-    if (client->state == CLIENT_CLOSED)
-        return;
+    client->reason = reason;
+    stream_fail(&client->stream, why);
+}
+
+static void on_ended(struct stream *stream, const char *why)
+{
+    struct client *client = client_of(stream);
     close_both(client);
-    client->loop->events->lost(client, why, reason);
+    client->loop->events->lost(client, why, client->reason);
 }
 
 void client_session_clear(struct client *client)
@@ -101,29 +79,6 @@ void client_session_clear(struct client *client)
  * ---------------------------------------------------------------------------------------------------------
  */
 
-static void grow(struct client_buffer *buffer, size_t size)
-{
-    if (buffer->size + size <= buffer->capacity)
-        return;
-    buffer->capacity = (buffer->size + size) * 2 + 256;
-    buffer->data = realloc(buffer->data, buffer->capacity);
-    if (buffer->data == NULL)
-        abort();
-}
-
-static uint8_t *put(struct client *client, size_t size)
-{
-    grow(&client->out, size);
-    if (!client->is_dirty) {
-        client->is_dirty = true;
-        client->next_dirty = client->loop->dirty;
-        client->loop->dirty = client;
-    }
-    uint8_t *to = client->out.data + client->out.size;
-    client->out.size += size;
-    return to;
-}
-
 static enum mqtt_version version_of(const struct client *client)
 {
     return (enum mqtt_version)client->version;
@@ -131,12 +86,13 @@ static enum mqtt_version version_of(const struct client *client)
 
 static void put_acknowledgement(struct client *client, uint8_t type, uint16_t packet_id)
 {
-    uint8_t *to = put(client, 4);
+    uint8_t *to = stream_put(&client->stream, 4);
     (void)mqtt_encode_acknowledgement(to, version_of(client), type, packet_id, MQTT_SUCCESS);
 }
 
-static void put_connect(struct client *client)
+static void on_opened(struct stream *stream)
 {
+    struct client *client = client_of(stream);
     char id[16];
     snprintf(id, sizeof id, "load%u", client->number);
     struct mqtt_connect connect = {
@@ -155,7 +111,7 @@ static void put_connect(struct client *client)
         connect.will_topic = bytes_of_text(client->will_topic);
         connect.will_payload = bytes_of(client->will_payload, sizeof client->will_payload);
     }
-    mqtt_encode_connect(put(client, mqtt_connect_size(&connect)), &connect);
+    mqtt_encode_connect(stream_put(&client->stream, mqtt_connect_size(&connect)), &connect);
     client->state = CLIENT_WAITING;
 }
 
@@ -164,7 +120,7 @@ static void put_publish(struct client *client, const struct client_outgoing *out
     struct mqtt_publish_out publish = {
         .version = version_of(client), .dup = dup, .packet_id = outgoing->packet_id};
     client->loop->events->content(client, outgoing->sequence, &publish.topic, &publish.payload, &publish.qos);
-    mqtt_encode_publish(put(client, mqtt_publish_size(&publish)), &publish, NULL);
+    mqtt_encode_publish(stream_put(&client->stream, mqtt_publish_size(&publish)), &publish, NULL);
 }
 
 static bool identifier_used(const struct client *client, uint16_t packet_id)
@@ -201,16 +157,16 @@ void client_subscribe(struct client *client, const char *const *filters, unsigne
         wanted[i] = (struct mqtt_subscribe_filter){.filter = bytes_of_text(filters[i]), .qos = 2};
         room += 3 + wanted[i].filter.size;
     }
-    uint8_t *to = put(client, room);
+    uint8_t *to = stream_put(&client->stream, room);
     size_t size = mqtt_encode_subscribe(to, version_of(client), new_identifier(client), wanted, count, NULL);
-    client->out.size -= room - size;
+    stream_unput(&client->stream, room - size);
     client->subscribe_us = load_now_us();
 }
 
 void client_disconnect(struct client *client)
 {
     if (client->state == CLIENT_READY)
-        (void)mqtt_encode_disconnect(put(client, 2), MQTT_DISCONNECT, MQTT_SUCCESS, NULL);
+        (void)mqtt_encode_disconnect(stream_put(&client->stream, 2), MQTT_DISCONNECT, MQTT_SUCCESS, NULL);
 }
 
 /* In
@@ -240,7 +196,7 @@ static void on_connack(struct client *client, struct bytes body)
         lost(client, "CONNACK refuses", connack.reason);
         return;
     }
-    close_end(&client->former_fd, &client->former_ssl);
+    stream_drop(&client->former_fd, &client->former_ssl);
     client->state = CLIENT_READY;
     client->connected_us = load_now_us();
     if (!connack.session_present)
@@ -310,8 +266,10 @@ static void on_release(struct client *client, struct bytes body)
     put_acknowledgement(client, MQTT_PUBCOMP, packet_id);
 }
 
-static void on_packet(struct client *client, const struct mqtt_header *header, struct bytes body)
+static void on_packet(struct stream *stream, const struct mqtt_header *header, struct bytes body)
 {
+    struct client *client = client_of(stream);
+    client->read_us = load_now_us();
     switch (header->type) {
     case MQTT_CONNACK:
         on_connack(client, body);
@@ -341,206 +299,48 @@ static void on_packet(struct client *client, const struct mqtt_header *header, s
     }
 }
 
-static size_t on_bytes(struct client *client, const uint8_t *data, size_t size)
-{
-    size_t used = 0;
-    while (used < size && client->state != CLIENT_CLOSED) {
-        struct mqtt_header header;
-        struct mqtt_fault fault;
-        enum status status = mqtt_decode_header(data + used, size - used, UINT32_MAX, &header, &fault);
-        if (status == STATUS_AGAIN)
-            break;
-        if (status != STATUS_OK) {
-            lost(client, fault.text, -1);
-            break;
-        }
-        size_t whole = (size_t)header.header_size + header.remaining_size;
-        if (size - used < whole)
-            break;
-        on_packet(client, &header, bytes_of(data + used + header.header_size, header.remaining_size));
-        used += whole;
-    }
-    return used;
-}
-
-/* Bytes read; 0: nothing now; -1: the end. */
-static ssize_t receive(struct client *client, uint8_t *to, size_t size)
-{
-    if (client->ssl == NULL) {
-        ssize_t n = read(client->fd, to, size);
-        return n > 0 ? n : (n < 0 && errno == EAGAIN ? 0 : -1);
-    }
-    size_t got = 0;
-    while (got < size) {
-        int n = SSL_read(client->ssl, to + got, (int)(size - got));
-        if (n <= 0) {
-            int error = SSL_get_error(client->ssl, n);
-            bool ended = error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE;
-            ERR_clear_error();
-            return got > 0 ? (ssize_t)got : (ended ? -1 : 0);
-        }
-        got += (size_t)n;
-    }
-    return (ssize_t)got;
-}
-
-static void on_readable(struct client *client)
-{
-    ssize_t n = receive(client, client->loop->scratch, READ_SIZE);
-    if (n < 0)
-        lost(client, "connection closed by the broker", -1);
-    if (n <= 0)
-        return;
-    client->pending = client->ssl != NULL && SSL_has_pending(client->ssl);
-    client->read_us = load_now_us();
-    grow(&client->in, (size_t)n);
-    memcpy(client->in.data + client->in.size, client->loop->scratch, (size_t)n);
-    client->in.size += (size_t)n;
-    size_t used = on_bytes(client, client->in.data, client->in.size);
-    if (client->state == CLIENT_CLOSED)
-        return;
-    client->in.size -= used;
-    memmove(client->in.data, client->in.data + used, client->in.size);
-}
-
-/* Events
- * ------------------------------------------------------------------------------------------------------ */
-
-static void watch(struct client *client, bool writing)
-{
-    if (client->writing == writing)
-        return;
-    client->writing = writing;
-    struct epoll_event event = {.events = EPOLLIN | (writing ? EPOLLOUT : 0), .data.ptr = client};
-    epoll_ctl(client->loop->epoll, EPOLL_CTL_MOD, client->fd, &event);
-}
+/* Connections and their loop
+ * --------------------------------------------------------------------------------- */
 
 bool client_open(struct client *client, uint16_t port, bool tls)
 {
-    if (client->former_fd >= 0)
-        close_end(&client->former_fd, &client->former_ssl);
-    if (client->fd >= 0) {
-        epoll_ctl(client->loop->epoll, EPOLL_CTL_DEL, client->fd, NULL);
-        client->former_fd = client->fd;
-        client->former_ssl = client->ssl;
-        client->ssl = NULL;
-    }
-    note_rival(client);
-    client->in.size = client->out.size = client->out_sent = 0;
-    client->state = CLIENT_CONNECTING;
-    client->writing = true;
-    client->connection++;
-    client->opened_us = client->read_us = load_now_us();
-    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (client->fd < 0)
-        return false;
-    int one = 1;
-    setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port)};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (connect(client->fd, (struct sockaddr *)&to, sizeof to) != 0 && errno != EINPROGRESS)
+    SSL *ssl = tls ? SSL_new(client->loop->tls) : NULL;
+    if (tls && ssl == NULL)
+        return false;
+    if (client->stream.fd >= 0) {
+        stream_drop(&client->former_fd, &client->former_ssl);
+        stream_part(&client->stream, &client->former_fd, &client->former_ssl);
+    }
+    note_rival(client);
+    client->state = CLIENT_CONNECTING;
+    client->reason = -1;
+    client->connection++;
+    client->opened_us = client->read_us = load_now_us();
+    if (!stream_open(&client->stream, &client->loop->streams, (struct sockaddr *)&to, sizeof to, ssl))
         return false;
     socklen_t size = sizeof to;
-    if (getsockname(client->fd, (struct sockaddr *)&to, &size) == 0)
+    if (getsockname(client->stream.fd, (struct sockaddr *)&to, &size) == 0)
         client->port = ntohs(to.sin_port);
-    if (tls) {
-        client->ssl = SSL_new(client->loop->tls);
-        if (client->ssl == NULL || SSL_set_fd(client->ssl, client->fd) != 1)
-            return false;
-        SSL_set_connect_state(client->ssl);
-    }
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.ptr = client};
-    return epoll_ctl(client->loop->epoll, EPOLL_CTL_ADD, client->fd, &event) == 0;
+    return true;
 }
 
-static void on_handshake(struct client *client)
+static const struct stream_events stream_events = {
+    .opened = on_opened, .packet = on_packet, .ended = on_ended};
+
+bool client_loop_open(struct client_loop *loop, SSL_CTX *tls, const struct client_events *events)
 {
-    int n = SSL_do_handshake(client->ssl);
-    if (n == 1) {
-        put_connect(client);
-        return;
-    }
-    int error = SSL_get_error(client->ssl, n);
-    ERR_clear_error();
-    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE)
-        watch(client, error == SSL_ERROR_WANT_WRITE);
-    else
-        lost(client, "TLS handshake failed", -1);
+    *loop = (struct client_loop){.tls = tls, .events = events};
+    return stream_loop_open(&loop->streams, &stream_events);
 }
 
-static void on_open(struct client *client)
+void client_loop_close(struct client_loop *loop)
 {
-    int error = 0;
-    socklen_t size = sizeof error;
-    getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &size);
-    if (error == ECONNREFUSED) {
-        lost(client, "connection refused", -1);
-    } else if (error != 0) {
-        lost(client, "connection broke", -1);
-    } else if (client->ssl == NULL) {
-        put_connect(client);
-    } else {
-        client->state = CLIENT_HANDSHAKE;
-        on_handshake(client);
-    }
-}
-
-static void flush(struct client *client)
-{
-    if (client->state != CLIENT_WAITING && client->state != CLIENT_READY)
-        return;
-    while (client->out_sent < client->out.size) {
-        const uint8_t *from = client->out.data + client->out_sent;
-        size_t left = client->out.size - client->out_sent;
-        ssize_t n = client->ssl == NULL ? send(client->fd, from, left, MSG_NOSIGNAL)
-                                        : SSL_write(client->ssl, from, (int)left);
-        if (n <= 0)
-            break; /* a broken one is found by reading, behind what it still brought */
-        client->out_sent += (size_t)n;
-    }
-    ERR_clear_error();
-    bool left = client->out_sent < client->out.size;
-    if (!left)
-        client->out.size = client->out_sent = 0;
-    watch(client, left);
-}
-
-static void on_event(struct client *client, uint32_t events)
-{
-    if (client->state == CLIENT_CONNECTING) {
-        on_open(client);
-        return;
-    }
-    if (client->state == CLIENT_HANDSHAKE) {
-        on_handshake(client);
-        return;
-    }
-    if (events & EPOLLOUT)
-        flush(client);
-    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) == 0)
-        return;
-    do {
-        client->pending = false;
-        on_readable(client);
-    } while (client->pending && client->state == CLIENT_READY);
+    stream_loop_close(&loop->streams);
 }
 
 void client_loop_turn(struct client_loop *loop, uint64_t timeout_us)
 {
-    struct epoll_event events[EVENTS];
-    if (loop->dirty != NULL)
-        timeout_us = 0;
-    struct timespec timeout = {(time_t)(timeout_us / 1000000), (long)(timeout_us % 1000000) * 1000};
-    int count = epoll_pwait2(loop->epoll, events, EVENTS, &timeout, NULL);
-    for (int i = 0; i < count; i++) {
-        struct client *client = events[i].data.ptr;
-        if (client->state != CLIENT_CLOSED)
-            on_event(client, events[i].events);
-    }
-    while (loop->dirty != NULL) {
-        struct client *client = loop->dirty;
-        loop->dirty = client->next_dirty;
-        client->is_dirty = false;
-        flush(client);
-    }
+    stream_loop_turn(&loop->streams, timeout_us);
 }

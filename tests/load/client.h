@@ -6,6 +6,7 @@
 #ifndef TESTS_LOAD_CLIENT_H
 #define TESTS_LOAD_CLIENT_H
 
+#include "bench/stream.h"
 #include "shared/bytes.h"
 
 #include <openssl/ssl.h>
@@ -36,14 +37,12 @@ struct client_events {
 };
 
 struct client_loop {
-    int epoll;
-    struct client *dirty;
-    uint8_t *scratch;
+    struct stream_loop streams;
     SSL_CTX *tls;
     const struct client_events *events;
 };
 
-enum client_state { CLIENT_CLOSED, CLIENT_CONNECTING, CLIENT_HANDSHAKE, CLIENT_WAITING, CLIENT_READY };
+enum client_state { CLIENT_CLOSED, CLIENT_CONNECTING, CLIENT_WAITING, CLIENT_READY };
 
 struct client_outgoing { /* one place of the window, in the order of sending */
     uint32_t sequence;
@@ -61,21 +60,15 @@ struct client {
     uint8_t will_payload[8];
 
     /* The connection */
-    int fd, former_fd; /* former: still open, not read, until the new one has CONNACK */
-    SSL *ssl, *former_ssl;
+    struct stream stream;
+    int former_fd; /* still open, not read, until the new one has CONNACK */
+    SSL *former_ssl;
     enum client_state state;
-    bool writing, is_dirty;
-    bool pending; /* TLS holds bytes that epoll knows nothing of */
-    struct client *next_dirty;
+    int reason;          /* of what it is lost by: that of a DISCONNECT or CONNACK; -1: none */
     uint16_t port;       /* our own end's: tells the broker's end apart in /proc */
     uint32_t connection; /* counts them */
     uint64_t opened_us, connected_us, read_us, subscribe_us;
     uint64_t rival_us; /* when the last connection was opened that we gave up with its CONNECT unanswered */
-    struct client_buffer {
-        uint8_t *data;
-        size_t size, capacity;
-    } in, out;
-    size_t out_sent;
 
     /* The session */
     uint16_t next_id;

@@ -187,7 +187,7 @@ static void on_lost(struct client *client, const char *why, int reason)
         .why = why,
         .connected = connected,
         .overtaken = overtook_itself(client, reason)};
-    if ((reason >= 0 && !overtook_itself(client, reason)) || strcmp(why, "connection refused") == 0)
+    if ((reason >= 0 && !overtook_itself(client, reason)) || strcmp(why, STREAM_REFUSED) == 0)
         complain(scenario, VIOLATION_REFUSED, client->number, reason);
     if (client->will_topic != NULL)
         books_will(scenario->books, client->number, client->connection, connected, client->read_us);
@@ -228,7 +228,7 @@ static void add_member(struct scenario *scenario)
     client->persistent =
         is_mover(scenario, number) || random_below(scenario, 100) < scenario->options.persistent;
     client->will_topic = scenario->options.wills && !is_mover(scenario, number) ? "w/load" : NULL;
-    client->fd = client->former_fd = -1;
+    client->stream.fd = client->former_fd = -1;
     scenario->members[number] = (struct member){.client = client, .reopen_us = 1};
 }
 

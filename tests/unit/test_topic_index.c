@@ -7,10 +7,14 @@
 
 #include <cmocka.h>
 
+#include <stdlib.h>
+#include <time.h>
+
 enum {
     FILTERS = 400,
     SUBSCRIPTIONS = 1500,
     STEPS = 60000,
+    MATCHES = 3200, /* of one round */
 };
 
 struct model_filter_state {
@@ -430,6 +434,62 @@ static int set_up(void **state)
     return keyed_hash_init(&test_hash) == STATUS_OK ? 0 : -1;
 }
 
+/* Filters of every shape: found by look-up, by a wildcard below many siblings, by many siblings below one. */
+static struct subscription *fill(struct topic_index *index, unsigned count)
+{
+    struct subscription *subscriptions = calloc(count, sizeof *subscriptions);
+    char text[64];
+    assert_non_null(subscriptions);
+    for (unsigned i = 0; i < count; i++) {
+        static const char *const shapes[] = {"fleet/%u/engine/heat", "fleet/%u/+/heat", "fleet/+/engine/%u"};
+        snprintf(text, sizeof text, shapes[i % 3], i / 3);
+        insert(index, text, &subscriptions[i]);
+    }
+    return subscriptions;
+}
+
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* The least of some rounds: whoever else runs on the machine only adds to it. */
+static uint64_t cost_of_matches(struct topic_index *index)
+{
+    uint64_t least = UINT64_MAX;
+    char topics[32][64];
+    for (unsigned i = 0; i < 32; i++)
+        snprintf(topics[i], sizeof topics[i], "fleet/%u/engine/heat", 3 * i);
+    for (unsigned round = 0; round < 20; round++) {
+        uint64_t matches = 0, start = cpu_ns();
+        for (unsigned i = 0; i < MATCHES; i++)
+            matches += topic_index_match(index, bytes_of_text(topics[i % 32])).count;
+        uint64_t took = cpu_ns() - start;
+        assert_int_equal(matches, 2 * MATCHES);
+        least = took < least ? took : least;
+    }
+    return least;
+}
+
+static void a_match_costs_the_same_among_a_million_filters(void **state)
+{
+    (void)state;
+    static const unsigned counts[] = {1000, 1000000};
+    uint64_t costs[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct topic_index *index = topic_index_new(&test_hash);
+        struct subscription *subscriptions = fill(index, counts[i]);
+        costs[i] = cost_of_matches(index);
+        topic_index_free(&index);
+        free(subscriptions);
+    }
+    print_message("%u ns a match among 1000 filters, %u among 1000000\n", (unsigned)(costs[0] / MATCHES),
+        (unsigned)(costs[1] / MATCHES));
+    assert_true(costs[1] < 3 * costs[0]); /* what is left is the caches' */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -440,6 +500,7 @@ int main(void)
         cmocka_unit_test(many_entries_come_and_go),
         cmocka_unit_test(many_levels_do_no_harm),
         cmocka_unit_test(owner_data_keeps_an_entry),
+        cmocka_unit_test(a_match_costs_the_same_among_a_million_filters),
     };
     return cmocka_run_group_tests_name("topic_index", tests, set_up, NULL);
 }
