@@ -1,7 +1,4 @@
-/*
- * The inside of struct claims, for claims.c (the claimant), claims_registrar.c (the records) and
- * claims_collect.c (reports) alone.
- */
+/* The inside of struct claims, for the files claims*.c alone. */
 #ifndef CLUSTER_CLAIMS_PRIVATE_H
 #define CLUSTER_CLAIMS_PRIVATE_H
 
@@ -166,11 +163,31 @@ bool claims_is_live(const struct claims *claims, unsigned peer);
 uint8_t *claims_begin(struct claims *claims, unsigned peer, uint8_t *to, enum claims_kind kind);
 uint8_t *claims_write_id(uint8_t *to, struct bytes client_id);
 void claims_send(struct claims *claims, unsigned peer, const uint8_t *end);
+
+/* claims_claimant.c */
 /* The registrar (perhaps we ourselves) has answered. */
 void claims_answered(struct claims *claims, unsigned registrar, uint64_t number,
     const struct claims_grant *grant, struct bytes client_id);
+/* Nobody waits longer than this for who does not answer. */
+void claims_time_out(struct claims *claims, uint64_t now_us);
+/* Who has not been answered by it asks the next one, at the end of the turn. */
+void claims_registrar_died(struct claims *claims, unsigned peer);
+void claims_claim_again(struct claims *claims);
+
+/* claims_ghosts.c */
+void claims_ghost_add(struct claims *claims, const struct claim *claim);
+/* True if the answer was for a claim that nobody waits for any more. */
+bool claims_ghost_answered(
+    struct claims *claims, uint64_t number, struct bytes client_id, const struct claims_grant *grant);
+void claims_ghosts_forget(struct claims *claims, uint64_t now_us);
+
+/* claims_superseded.c */
 void claims_superseded(
     struct claims *claims, struct bytes client_id, uint64_t stamp, unsigned owner, uint64_t incarnation);
+/* Those whose new owner died before it asked for the session, and those whom nobody has asked for in all this
+   time, are reported anew. */
+void claims_superseded_forget(struct claims *claims, uint64_t now_us);
+void claims_superseder_died(struct claims *claims, unsigned peer);
 
 /* claims_registrar.c */
 void claims_handle(struct claims *claims, unsigned peer, uint8_t kind, uint64_t number, uint64_t begun_us,

@@ -1,7 +1,6 @@
 /*
- * The inside of struct session_moves, for session_move.c (life, what comes by the bus), session_move_in.c
- * (the new owner), session_move_out.c (the old one), session_move_mark.c (marks) and session_move_parts.c
- * (pieces, bytes) alone.
+ * The inside of struct session_moves, for the files session_move*.c alone: session_move.c (life, what comes
+ * by the bus), the new owner's side (in_*), the old owner's (out_*), marks and pieces.
  */
 #ifndef CLUSTER_SESSION_MOVE_PRIVATE_H
 #define CLUSTER_SESSION_MOVE_PRIVATE_H
@@ -291,59 +290,126 @@ size_t seen_write(const struct hash_table *seen, size_t *at, uint8_t *to, size_t
 enum status seen_read(struct hash_table *seen, struct record_reader *reader);
 void seen_done(struct hash_table *seen);
 
-/* session_move_in.c */
+/* session_move_ins.c */
+struct session_move_in *in_new(struct session_moves *moves, void *session, struct bytes client_id);
+void in_free(struct session_move_in *in);
+/* It has something to do at the end of the turn. */
+void in_wake(struct session_move_in *in);
 struct session_move_in *in_find(struct session_moves *moves, uint64_t id);
+/* The first move of a session that is not leaving. */
 struct session_move_in *in_find_client(struct session_moves *moves, struct bytes client_id, uint64_t hash);
 struct session_move_in *in_find_session(
     struct session_moves *moves, struct bytes client_id, uint64_t hash, const void *session);
-void in_on_nothing(struct session_move_in *in);
-void in_on_redirect(struct session_move_in *in, unsigned peer, uint64_t before);
-enum status in_on_see(struct session_move_in *in, struct record_reader *reader);
-/* A parked session looks for who takes it: true if there is one here that will. */
-bool in_will_take(struct session_moves *moves, struct bytes client_id, uint64_t hash);
-enum status in_on_state(struct session_move_in *in, struct record_reader *reader);
-enum status in_on_forward(struct session_move_in *in, struct record_reader *reader);
-void in_on_origin_end(struct session_move_in *in, unsigned peer, const struct move_limit *limit);
-void in_on_end(struct session_move_in *in);
-void in_on_passed(struct session_move_in *in, unsigned peer, const struct move_limit *limit);
-/* All that the old owner had of this origin was forwarded. */
-bool in_origin_ended(const struct session_move_in *in, unsigned peer, uint64_t incarnation);
-enum session_move_verdict in_verdict(
-    struct session_move_in *in, unsigned peer, const struct publication_meta *meta, bool inherited);
 void in_peer_started(struct session_moves *moves, unsigned peer);
 void in_peer_died(struct session_moves *moves, unsigned peer);
 void in_tick(struct session_moves *moves, uint64_t now_us);
 void in_work(struct session_moves *moves);
+
+/* session_move_in.c */
+void in_on_nothing(struct session_move_in *in);
+void in_on_redirect(struct session_move_in *in, unsigned peer, uint64_t before);
+/* The old owner may keep what it has (or end it, if it is not wanted by anybody any more). */
+void in_give_up(struct session_move_in *in, bool discard);
+/* What the client that waits is told. */
+void in_resolve(struct session_move_in *in, enum session_move_outcome outcome);
+/* Ends it; a client that still waits gets this outcome. */
+void in_finish(struct session_move_in *in, const enum session_move_outcome *outcome);
+/* What is still parked here comes behind, as a late part. */
+void in_queue_parked(struct session_move_in *in);
+void in_previous_died(struct session_move_in *in);
+
+/* session_move_chain.c */
+void in_append(struct session_move_in *chain, struct session_move_in *in);
+bool in_is_asking(const struct session_move_in *chain, unsigned previous);
+/* One more owner of an older part is to be asked behind this one. */
+void in_ask_later(struct session_move_in *in, unsigned previous);
+enum status in_on_see(struct session_move_in *in, struct record_reader *reader);
 /* The session goes on to a third, which is told where the rest is. True: it had nothing but this wait. */
 bool in_hand_on(struct session_move_in *in, unsigned peer, uint64_t id);
+
+/* session_move_own.c */
+/* A parked session looks for who takes it: true if there is one here that will. */
+bool in_will_take(struct session_moves *moves, struct bytes client_id, uint64_t hash);
+/* It may be in this worker itself, on its way to somebody who is gone. */
+void in_look_here(struct session_move_in *in);
+/* Waits for what becomes of a session that was leaving this worker. */
+void in_own_step(struct session_move_in *in);
 /* Its content comes from a session that was here all the time. */
 void in_take_own(struct session_move_in *in, struct session_move_out *out);
-void in_free(struct session_move_in *in);
 
-/* session_move_out.c */
+/* session_move_import.c */
+enum status in_on_state(struct session_move_in *in, struct record_reader *reader);
+/* Waits for room first, so that IMPORTED goes with the very turn of the import. */
+void in_import(struct session_move_in *in);
+/* IMPORTED lies in the lane before the client hears of it: if we die then, the old owner does not go on. */
+void in_merging_step(struct session_move_in *in);
+
+/* session_move_merge.c */
+enum session_move_verdict in_verdict(
+    struct session_move_in *in, unsigned peer, const struct publication_meta *meta, bool inherited);
+/*
+ * The client gets this one now. True if it had it already: a late part. Otherwise it is remembered for the
+ * late part that comes next, if there is one.
+ */
+bool in_had_already(struct session_move_in *in, const struct publication_meta *meta);
+/* Up to here the old owner had the origin's publications, or has forwarded them. */
+void in_note_highest(struct session_move_in *in, unsigned peer, uint64_t incarnation, uint64_t sequence);
+enum status in_on_forward(struct session_move_in *in, struct record_reader *reader);
+void in_on_origin_end(struct session_move_in *in, unsigned peer, const struct move_limit *limit);
+/* All that the old owner had of this origin was forwarded. */
+bool in_origin_ended(const struct session_move_in *in, unsigned peer, uint64_t incarnation);
+void in_on_end(struct session_move_in *in);
+void in_on_passed(struct session_move_in *in, unsigned peer, const struct move_limit *limit);
+void in_marking_peer_started(struct session_move_in *in, unsigned peer);
+void in_marking_peer_died(struct session_move_in *in, unsigned peer);
+/* Nobody will forward more of this peer. False: the session has ended in a callback. */
+bool in_settle(struct session_move_in *in, unsigned peer);
+/* Ends it if everything is here, and nothing that was the old owner's is still under way to us directly. */
+void in_check_done(struct session_move_in *in);
+void in_held_free(struct session_move_in *in, struct move_held *held);
+
+/* session_move_outs.c */
+struct session_move_out *out_new(struct session_moves *moves, struct bytes client_id, uint64_t stamp);
+void out_free(struct session_move_out *out);
+void out_wake(struct session_move_out *out);
 struct session_move_out *out_find(struct session_moves *moves, unsigned peer, uint64_t id);
-/* `but`: a session that is not meant; NULL: none. */
+/* One that nobody has imported yet: best the newest that nobody has been promised. `but`: a session that is
+ * not meant; NULL: none. */
 struct session_move_out *out_find_client(
     struct session_moves *moves, struct bytes client_id, uint64_t hash, const void *but);
-void out_on_request(struct session_moves *moves, const struct move_request *request);
+
+/* session_move_out.c */
+/* False: the engine has none that is older than the stamp. */
+bool out_take(struct session_moves *moves, const struct move_request *request);
+/* To who asked; one that only waits for its own previous owner sends him there. */
+void out_give(struct session_move_out *out, unsigned peer, uint64_t id);
 void out_on_imported(struct session_move_out *out);
 void out_on_given_up(struct session_move_out *out, bool discard);
-void out_on_given_up_early(struct session_moves *moves, unsigned peer, uint64_t id, bool discard);
-/* Nobody wants it any more: the session ends here. */
-void out_discard(struct session_move_out *out);
+/* The session is at the new owner, or has ended: nothing is left here. */
+void out_end(struct session_move_out *out);
+/* Waits for a newer session of this worker that looks for it; without one it is an ordinary session again. */
+void out_keep_or_return(struct session_move_out *out);
 void out_on_mark(struct session_move_out *out, unsigned peer, const struct move_limit *limit, bool complete);
 /* True if this is the new owner's to deliver. */
 bool out_is_after(const struct session_move_out *out, unsigned peer, const struct publication_meta *meta);
 void out_peer_started(struct session_moves *moves, unsigned peer);
 void out_peer_died(struct session_moves *moves, unsigned peer);
-void out_work(struct session_moves *moves);
-void out_wake(struct session_move_out *out);
-/* Those who came before our own claim was answered. */
-void out_earlies(struct session_moves *moves);
-void out_module_done(struct session_moves *moves);
+
+/* session_move_asked.c */
+void out_on_request(struct session_moves *moves, const struct move_request *request);
+void out_on_given_up_early(struct session_moves *moves, unsigned peer, uint64_t id, bool discard);
+void out_answer_nothing(struct session_moves *moves, unsigned peer, uint64_t id);
 /* One of our own moves in waits for what becomes of it; false: it has gone for good. */
 bool out_follow(struct session_move_out *out, struct session_move_in *in);
-void out_free(struct session_move_out *out);
+/* Those of a peer: this one, or all (0). */
+void out_drop_followers(struct session_move_out *out, unsigned peer, uint64_t id);
+/* Those who came before our own claim was answered. */
+void out_earlies(struct session_moves *moves);
+void out_drop_earlies(struct session_moves *moves, uint64_t peers);
+void out_module_done(struct session_moves *moves);
+
+/* session_move_forward.c */
+void out_work(struct session_moves *moves);
 
 /* session_move_mark.c */
 void mark_request(struct session_moves *moves, unsigned new_owner, uint64_t id, unsigned old_owner,
