@@ -260,6 +260,9 @@ static enum status take_one(struct child *child, const struct control_message *m
         return take_node_lane(child, message);
     case CONTROL_NODE_WINDOW:
         return take_node_window(child, message);
+    case CONTROL_TICKET_KEY:
+        tls_tickets_add(child->tickets, message->ticket_key, message->number);
+        return STATUS_OK;
     case CONTROL_PEER_STARTED:
     case CONTROL_PEER_DIED:
         return child_note_peer(child, message);
@@ -329,6 +332,8 @@ static enum status take_generation(
             message->descriptors[START_FD_SECRETS], message->descriptors[START_FD_ACCESS], current, ret_what);
     child->config = current->config;
     child->places = current->places;
+    if (status == STATUS_OK)
+        tls_tickets_set_lifetime(child->tickets, child->config->tickets.lifetime_s);
     child->secrets = current->secrets;
     child->access = current->access;
     return status;
@@ -408,6 +413,7 @@ static void finish(struct child *child)
     child_loop_close(child);
     child_generation_done(&child->private->next);
     child_generation_done(&child->private->current);
+    tls_tickets_free(&child->tickets);
     child_slot_close(&child->own);
     for (unsigned peer = 0; peer < CHILD_SLOTS_MAX; peer++) {
         struct bus_lane_descriptors *lane = &child->lanes[peer];
@@ -429,7 +435,7 @@ static struct child *child_new(enum child_role role, unsigned slot)
 {
     struct child *child = calloc(1, sizeof *child);
     struct child_private *private = calloc(1, sizeof *private);
-    if (child == NULL || private == NULL)
+    if (child == NULL || private == NULL || tls_tickets_new(0, &child->tickets) != STATUS_OK)
         abort(); /* fixed and small */
     child->private = private;
     child->role = role;

@@ -17,6 +17,7 @@
 #include "shared/counters.h"
 #include "shared/password_file.h"
 #include "shared/status.h"
+#include "shared/tls_tickets.h"
 
 #include <event2/event.h>
 #include <stdbool.h>
@@ -109,6 +110,7 @@ struct child {
     uint8_t decoy_key[PASSWORD_DECOY_KEY_SIZE]; /* of this node for good: password_file_scram() */
 
     const struct config *config; /* owned by the child module */
+    struct tls_tickets *tickets; /* owned by the child module, which adds the keys that come */
     const uint8_t *places;       /* [CONFIG_LISTENERS_MAX], of its listeners */
     struct bytes secrets; /* what tls_material_serialize() made; read-only, locked, never dumped; gone after
                              child_forget_secrets() */

@@ -145,6 +145,7 @@ void child_generation_switched(struct child *child, const char *refused)
         child->config = private->current.config;
         prune_sockets(child);
         log_set_level(child->config->log.level);
+        tls_tickets_set_lifetime(child->tickets, child->config->tickets.lifetime_s);
         private->next = (struct child_generation){0};
     } else {
         snprintf(answer.text, sizeof answer.text, "%s", refused);
@@ -185,6 +186,9 @@ static enum status dispatch(struct child *child, const struct control_message *m
     case CONTROL_PEER_STARTED:
     case CONTROL_PEER_DIED:
         return on_peer(child, message);
+    case CONTROL_TICKET_KEY:
+        tls_tickets_add(child->tickets, message->ticket_key, message->number);
+        return STATUS_OK;
     case CONTROL_SOCKETS:
         return on_sockets(child, message);
     case CONTROL_GENERATION:

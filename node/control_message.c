@@ -10,7 +10,7 @@
 
 #define HEADER_SIZE 4 /* version, type, size of the body (16 bits) */
 
-enum field_kind { FIELD_END, FIELD_U16, FIELD_U32, FIELD_U64, FIELD_KEY, FIELD_TEXT };
+enum field_kind { FIELD_END, FIELD_U16, FIELD_U32, FIELD_U64, FIELD_KEY, FIELD_TICKET_KEY, FIELD_TEXT };
 
 struct field {
     enum field_kind kind;
@@ -36,6 +36,10 @@ struct field {
 
 _Static_assert(sizeof(((struct control_message *)0)->places) == 32, "is of the kind KEY");
 #define PLACES KEY(places)
+#define TICKET_KEY(name)                                                                                     \
+    {                                                                                                        \
+        FIELD_TICKET_KEY, offsetof(struct control_message, name)                                             \
+    }
 #define TEXT(name)                                                                                           \
     {                                                                                                        \
         FIELD_TEXT, offsetof(struct control_message, name)                                                   \
@@ -64,6 +68,7 @@ static const struct message_shape {
     [CONTROL_STOP] = {"STOP", 0, 0, {{FIELD_END, 0}}},
     [CONTROL_GENERATION] = {"GENERATION", GENERATION_FD_COUNT, GENERATION_FD_COUNT, {U64(number), PLACES}},
     [CONTROL_SOCKETS] = {"SOCKETS", SLOT_FD_FIRST_SOCKET, CONTROL_DESCRIPTORS_MAX, {U16(slot), PLACES}},
+    [CONTROL_TICKET_KEY] = {"TICKET_KEY", 0, 0, {U64(number), TICKET_KEY(ticket_key)}},
     [CONTROL_READY] = {"READY", 0, 0, {{FIELD_END, 0}}},
     [CONTROL_PONG] = {"PONG", 0, 0, {U64(number)}},
     [CONTROL_UNADOPTED] = {"UNADOPTED", 0, 0, {U16(slot)}},
@@ -79,6 +84,7 @@ static size_t field_size(enum field_kind kind)
         [FIELD_U32] = 4,
         [FIELD_U64] = 8,
         [FIELD_KEY] = 32,
+        [FIELD_TICKET_KEY] = TLS_TICKET_KEY_SIZE,
         [FIELD_TEXT] = 2};
     return sizes[kind];
 }
@@ -110,7 +116,8 @@ static size_t put_field(const struct control_message *message, const struct fiel
         put_u64_le(to, *(const uint64_t *)(const void *)from);
         break;
     case FIELD_KEY:
-        memcpy(to, from, field_size(FIELD_KEY));
+    case FIELD_TICKET_KEY:
+        memcpy(to, from, field_size(field->kind));
         break;
     case FIELD_TEXT:
         length = strnlen(from, CONTROL_TEXT_MAX - 1);
@@ -142,7 +149,8 @@ static bool get_field(struct control_message *message, const struct field *field
         *(uint64_t *)(void *)to = get_u64_le(from);
         break;
     case FIELD_KEY:
-        memcpy(to, from, field_size(FIELD_KEY));
+    case FIELD_TICKET_KEY:
+        memcpy(to, from, field_size(field->kind));
         break;
     case FIELD_TEXT:
         size += get_u16_le(from);

@@ -10,6 +10,7 @@
 #include "shared/bytes.h"
 #include "shared/config.h"
 #include "shared/status.h"
+#include "shared/tls_tickets.h"
 
 #define CONTROL_VERSION         1
 #define CONTROL_TEXT_MAX        400 /* bytes of a text in a message, its end included */
@@ -34,8 +35,9 @@ enum control_type {
     CONTROL_PING = 14,         /* number; wants CONTROL_PONG */
     CONTROL_STOP = 15,         /* say goodbye and exit */
     CONTROL_GENERATION =
-        16,               /* number, places; switch to this one; wants CONTROL_SWITCHED or CONTROL_REFUSED */
-    CONTROL_SOCKETS = 17, /* slot, places: those of the slot that were not there before */
+        16, /* number, places; switch to this one; wants CONTROL_SWITCHED or CONTROL_REFUSED */
+    CONTROL_TICKET_KEY = 18, /* number: from when on (seconds), ticket_key; also before CONTROL_BEGIN */
+    CONTROL_SOCKETS = 17,    /* slot, places: those of the slot that were not there before */
     /* child → master */
     CONTROL_READY = 30,     /* serves */
     CONTROL_PONG = 31,      /* number of the ping */
@@ -61,6 +63,7 @@ struct control_message {
     uint64_t life; /* of the node: the same for all children of this master */
     uint8_t node_key[32];
     uint8_t decoy_key[32];
+    uint8_t ticket_key[TLS_TICKET_KEY_SIZE];
     uint8_t places[CONFIG_LISTENERS_MAX]; /* of the listeners, in the order of descriptors and configuration;
                                              255 behind the last */
     char text[CONTROL_TEXT_MAX];          /* terminated; cut when sent, if need be */

@@ -152,6 +152,7 @@ void master_use_generation(
     master->listeners = *listeners;
     *listeners = former;
     master_listeners_apply(&master->listeners);
+    master_tickets_configure(master->tickets, &generation->config->tickets);
     log_set_level(generation->config->log.level);
 }
 
@@ -205,6 +206,7 @@ static enum status open_children(struct master *master, const uint8_t decoy_key[
         .folders = &master->folders,
         .memory = &master->memory,
         .listeners = &master->listeners,
+        .tickets = master->tickets,
         .log = master->log,
         .context = master,
         .ended = on_ended,
@@ -250,8 +252,14 @@ static enum status open_node(struct master *master)
         config, master->folders.uid, master->folders.gid, NULL, 0, NULL, &master->listeners);
     if (status != STATUS_OK)
         return status;
-    what = "the table of workers";
-    status = open_children(master, decoy_key);
+    what = "the keys of session tickets";
+    status = master_tickets_open(master->base, &config->tickets, &master->tickets);
+    if (status == STATUS_OK) {
+        what = "the table of workers";
+        status = open_children(master, decoy_key);
+    }
+    if (status == STATUS_OK)
+        master_tickets_serve(master->tickets, master->children);
     if (status == STATUS_OK) {
         what = "what reloads";
         status = master_reload_open(master, &master->reload);
@@ -332,6 +340,7 @@ static void close_node(struct master *master)
 {
     master_children_close(&master->children);
     master_reload_close(&master->reload);
+    master_tickets_close(&master->tickets);
     master_listeners_close(&master->listeners);
     master_control_close(&master->control);
     master_memory_close(&master->memory);

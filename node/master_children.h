@@ -18,6 +18,7 @@
 #include "node/master_listeners.h"
 #include "node/master_log.h"
 #include "node/master_memory.h"
+#include "node/master_tickets.h"
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -70,6 +71,7 @@ struct master_children {
     struct master_folders *folders;
     const struct master_memory *memory;
     const struct master_listeners *listeners;
+    const struct master_tickets *tickets;
     struct master_log *log;
     uint8_t node_key[32];
     uint8_t decoy_key[32];

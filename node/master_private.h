@@ -6,6 +6,7 @@
 #include "node/master_control.h"
 #include "node/master_generation.h"
 #include "node/master_reload.h"
+#include "node/master_tickets.h"
 
 #include <jansson.h>
 
@@ -19,6 +20,7 @@ struct master {
     struct master_folders folders;
     struct master_memory memory;
     struct master_listeners listeners;
+    struct master_tickets *tickets;
     struct master_children *children;
     struct master_control *control;
     struct master_reload *reload;

@@ -278,8 +278,10 @@ enum status master_spawn(struct master_child *child)
     child->ping_open = false;
     child->killed_for = NULL;
     send_start(child);
-    if (!master_child_is_link(child))
+    if (!master_child_is_link(child)) {
         master_child_hand_slot(child, CONTROL_OWN_SLOT, child->slot, child->all->listeners);
+        master_tickets_send(child->all->tickets, child);
+    }
     send_lanes(child);
     send_route_tables(child);
     send_cluster(child);

@@ -2,9 +2,8 @@
  * The key material of a node as a whole, and its block of bytes. Master: load, serialize. Worker: a context
  * out of the block.
  *
- * The block, little-endian: magic "STLS", version (4 bytes), ticket keys (80), number of ssl listeners (4),
- * and for each of them its name, key (PKCS#8 DER), chain (PEM) and CAs (PEM), each as length (4) and bytes.
- * Nothing else.
+ * The block, little-endian: magic "STLS", version (4 bytes), number of ssl listeners (4), and for each of
+ * them its name, key (PKCS#8 DER), chain (PEM) and CAs (PEM), each as length (4) and bytes. Nothing else.
  */
 #include "node/tls_material.h"
 
@@ -12,13 +11,12 @@
 
 #include <openssl/crypto.h>
 #include <openssl/err.h>
-#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
 
 #define BLOCK_MAGIC       0x534c5453u /* "STLS" */
-#define BLOCK_VERSION     1u
-#define BLOCK_HEADER_SIZE (4 + 4 + TLS_TICKET_KEYS_SIZE + 4)
+#define BLOCK_VERSION     2u
+#define BLOCK_HEADER_SIZE (4 + 4 + 4)
 
 struct material_listener {
     char *name; /* owned */
@@ -26,7 +24,6 @@ struct material_listener {
 };
 
 struct tls_material {
-    uint8_t ticket_keys[TLS_TICKET_KEYS_SIZE];
     size_t count;
     struct material_listener listeners[CONFIG_LISTENERS_MAX];
     struct material_listener link; /* no name: a node alone */
@@ -54,8 +51,7 @@ static enum status load_listener(struct tls_material *material, const struct con
     entry->name = strdup(listener->key);
     if (!entry->name)
         return STATUS_NO_MEMORY;
-    enum status status = tls_files_read(context, listener, known,
-        bytes_of(material->ticket_keys, sizeof material->ticket_keys), &entry->files);
+    enum status status = tls_files_read(context, listener, known, &entry->files);
     material->count++;
     return status;
 }
@@ -80,8 +76,7 @@ static enum status load_link(struct tls_material *material, const struct config_
             .fail_if_no_peer_cert = true,
             .versions = CONFIG_TLS_1_3,
             .depth = 10}};
-    enum status status = tls_files_read(context, &as_listener, known,
-        bytes_of(material->ticket_keys, sizeof material->ticket_keys), &material->link.files);
+    enum status status = tls_files_read(context, &as_listener, known, &material->link.files);
     if (status != STATUS_OK)
         return status;
     return tls_files_check_name(
@@ -97,13 +92,6 @@ enum status tls_material_load(const struct config *config, const struct tls_mate
     if (!material)
         return STATUS_NO_MEMORY;
     enum status status = STATUS_OK;
-    if (past != NULL) {
-        memcpy(material->ticket_keys, past->ticket_keys, sizeof material->ticket_keys);
-    } else if (RAND_priv_bytes(material->ticket_keys, sizeof material->ticket_keys) != 1) {
-        ERR_clear_error();
-        status = STATUS_SYSTEM;
-        goto failed;
-    }
     for (size_t i = 0; i < config->listener_count; i++) {
         if (!config_listener_has_tls(&config->listeners[i]))
             continue;
@@ -116,7 +104,6 @@ enum status tls_material_load(const struct config *config, const struct tls_mate
         *ret_material = material;
         return STATUS_OK;
     }
-failed:
     tls_material_free(&material);
     return status;
 }
@@ -143,7 +130,6 @@ static void remember_file(struct tls_known_files *known, struct bytes content)
 void tls_material_remember(const struct tls_material *material, struct tls_material_past *ret_past)
 {
     memset(ret_past, 0, sizeof *ret_past);
-    memcpy(ret_past->ticket_keys, material->ticket_keys, sizeof ret_past->ticket_keys);
     for (size_t i = 0; i < material->count; i++) {
         remember_file(&ret_past->known, material->listeners[i].files.chain);
         remember_file(&ret_past->known, material->listeners[i].files.authorities);
@@ -165,8 +151,8 @@ static uint8_t *put_field(uint8_t *to, struct bytes field)
     return to + 4 + field.size;
 }
 
-static enum status serialize(const struct tls_material *material, const struct material_listener *listeners,
-    size_t count, uint8_t **ret_block, size_t *ret_size)
+static enum status serialize(
+    const struct material_listener *listeners, size_t count, uint8_t **ret_block, size_t *ret_size)
 {
     size_t size = BLOCK_HEADER_SIZE;
     for (size_t i = 0; i < count; i++) {
@@ -179,8 +165,7 @@ static enum status serialize(const struct tls_material *material, const struct m
         return STATUS_NO_MEMORY;
     put_u32_le(block, BLOCK_MAGIC);
     put_u32_le(block + 4, BLOCK_VERSION);
-    memcpy(block + 8, material->ticket_keys, TLS_TICKET_KEYS_SIZE);
-    put_u32_le(block + 8 + TLS_TICKET_KEYS_SIZE, (uint32_t)count);
+    put_u32_le(block + 8, (uint32_t)count);
     uint8_t *end = block + BLOCK_HEADER_SIZE;
     for (size_t i = 0; i < count; i++) {
         const struct material_listener *listener = &listeners[i];
@@ -196,7 +181,7 @@ static enum status serialize(const struct tls_material *material, const struct m
 
 enum status tls_material_serialize(const struct tls_material *material, uint8_t **ret_block, size_t *ret_size)
 {
-    return serialize(material, material->listeners, material->count, ret_block, ret_size);
+    return serialize(material->listeners, material->count, ret_block, ret_size);
 }
 
 enum status tls_material_serialize_link(
@@ -204,7 +189,7 @@ enum status tls_material_serialize_link(
 {
     char name[] = TLS_FILES_LINK;
     const struct material_listener link = {.name = name, .files = material->link.files};
-    return serialize(material, &link, 1, ret_block, ret_size);
+    return serialize(&link, 1, ret_block, ret_size);
 }
 
 void tls_material_wipe(uint8_t **block, size_t size)
@@ -234,7 +219,7 @@ static enum status find_listener(struct bytes block, const char *name, struct tl
     if (block.size < BLOCK_HEADER_SIZE || get_u32_le(block.data) != BLOCK_MAGIC ||
         get_u32_le(block.data + 4) != BLOCK_VERSION)
         return STATUS_PROTOCOL;
-    uint32_t count = get_u32_le(block.data + 8 + TLS_TICKET_KEYS_SIZE);
+    uint32_t count = get_u32_le(block.data + 8);
     struct bytes rest = bytes_of(block.data + BLOCK_HEADER_SIZE, block.size - BLOCK_HEADER_SIZE);
     enum status status = STATUS_NOT_FOUND;
     for (uint32_t i = 0; i < count; i++) {
@@ -251,8 +236,8 @@ static enum status find_listener(struct bytes block, const char *name, struct tl
     return rest.size == 0 ? status : STATUS_PROTOCOL;
 }
 
-enum status tls_material_context(
-    struct bytes block, const struct config *config, size_t listener, SSL_CTX **ret_context, char *error)
+enum status tls_material_context(struct bytes block, const struct config *config, size_t listener,
+    struct tls_tickets *tickets, SSL_CTX **ret_context, char *error)
 {
     const struct config_listener *wanted = &config->listeners[listener];
     struct tls_files files;
@@ -262,8 +247,7 @@ enum status tls_material_context(
             status == STATUS_NOT_FOUND ? "lacks this listener" : "is damaged");
         return STATUS_PROTOCOL;
     }
-    struct tls_settings settings =
-        tls_settings_of(wanted, &files, bytes_of(block.data + 8, TLS_TICKET_KEYS_SIZE));
+    struct tls_settings settings = tls_settings_of(wanted, &files, tickets);
     return tls_context_new(&settings, ret_context, error);
 }
 

@@ -15,16 +15,14 @@
 
 struct tls_material;
 
-/* What a running configuration leaves to the next one: which files are not new, and the ticket keys. Wiped by
- * whoever holds it. */
+/* What a running configuration leaves to the next one: which files are not new. */
 struct tls_material_past {
     struct tls_known_files known;
-    uint8_t ticket_keys[TLS_TICKET_KEYS_SIZE];
 };
 
 /*
- * Master: reads and checks the files of every ssl listener, and takes over the ticket keys of `past`, or
- * draws them (NULL). A file that is wrong is an entry in `errors` (file, JSON path, plain words), all of them
+ * Master: reads and checks the files of every ssl listener. `past`: of the running configuration; NULL: the
+ * start. A file that is wrong is an entry in `errors` (file, JSON path, plain words), all of them
  * at once: does not parse, key and certificate do not match, chain not linked, not yet valid or expired, CA
  * file empty, listener settings (ciphers) that OpenSSL refuses, a handshake in memory that fails in one of
  * the versions. Certificates that end within TLS_MATERIAL_WARN_DAYS are warnings, and so are those of files
@@ -55,11 +53,12 @@ void tls_material_wipe(uint8_t **block, size_t size);
 
 /*
  * Worker: the context of an ssl listener of `config` (index in config->listeners), out of the block. The
- * context copies what it needs: the block may go afterwards. STATUS_PROTOCOL: the block is not what serialize
- * wrote; STATUS_INVALID as tls_context_new(). `error` (TLS_ERROR_SIZE bytes) says what on any failure.
+ * context copies what it needs: the block may go afterwards; `tickets` must outlive it. STATUS_PROTOCOL: the
+ * block is not what serialize wrote; STATUS_INVALID as tls_context_new(). `error` (TLS_ERROR_SIZE bytes) says
+ * what on any failure.
  */
 enum status tls_material_context(struct bytes block, const struct config *config, size_t listener,
-    SSL_CTX **ret_context, char *error) CHECK_RESULT;
+    struct tls_tickets *tickets, SSL_CTX **ret_context, char *error) CHECK_RESULT;
 
 /* Link: its key (PKCS#8 DER), chain and CAs (PEM), out of that block. STATUS_PROTOCOL as above. */
 enum status tls_material_link(struct bytes block, struct bytes *ret_key, struct bytes *ret_chain,

@@ -393,7 +393,7 @@ static void read_authorities(struct reading *reading, struct tls_files *files)
  * --------------------------------------------------------------------------------------------------- */
 
 struct tls_settings tls_settings_of(
-    const struct config_listener *listener, const struct tls_files *files, struct bytes ticket_keys)
+    const struct config_listener *listener, const struct tls_files *files, struct tls_tickets *tickets)
 {
     const struct config_tls *tls = &listener->tls;
     return (struct tls_settings){
@@ -409,17 +409,16 @@ struct tls_settings tls_settings_of(
         .verify_peer = tls->verify == CONFIG_VERIFY_PEER,
         .fail_if_no_peer_cert = tls->fail_if_no_peer_cert,
         .depth = tls->depth,
-        .session_tickets = true,
+        .tickets = tls->session_tickets ? tickets : NULL,
         .alpn_http = config_listener_has_websocket(listener),
-        .ticket_keys = ticket_keys,
     };
 }
 
-static void try_handshake(struct reading *reading, const struct tls_files *files, struct bytes ticket_keys)
+static void try_handshake(struct reading *reading, const struct tls_files *files)
 {
     char error[TLS_ERROR_SIZE];
     SSL_CTX *context = NULL;
-    struct tls_settings settings = tls_settings_of(reading->listener, files, ticket_keys);
+    struct tls_settings settings = tls_settings_of(reading->listener, files, NULL);
     enum status status = tls_context_new(&settings, &context, error);
     if (status == STATUS_OK)
         status = tls_context_prove(context, settings.versions, error);
@@ -429,7 +428,7 @@ static void try_handshake(struct reading *reading, const struct tls_files *files
 }
 
 enum status tls_files_read(const struct config_context *context, const struct config_listener *listener,
-    const struct tls_known_files *known, struct bytes ticket_keys, struct tls_files *ret_files)
+    const struct tls_known_files *known, struct tls_files *ret_files)
 {
     struct reading reading = {.context = context, .listener = listener, .known = known};
     struct tls_files files = {BYTES_NONE, BYTES_NONE, BYTES_NONE};
@@ -440,7 +439,7 @@ enum status tls_files_read(const struct config_context *context, const struct co
     if (listener->tls.cacertfile)
         read_authorities(&reading, &files);
     if (!reading.failed)
-        try_handshake(&reading, &files, ticket_keys);
+        try_handshake(&reading, &files);
     if (reading.failed) {
         tls_files_done(&files);
         return STATUS_INVALID;

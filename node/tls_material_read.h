@@ -25,11 +25,11 @@ bool tls_files_digest(struct bytes content, uint8_t ret_digest[TLS_DIGEST_SIZE])
 /*
  * STATUS_OK: read, checked and proven by a handshake in memory. STATUS_INVALID: `context->errors` has got
  * what is wrong, and *ret_files is untouched. A file of `known` (NULL: none) that has expired meanwhile is
- * a warning: it does not become worse by a reload. `ticket_keys`: for the trial context. A listener that
+ * a warning: it does not become worse by a reload. A listener that
  * lacks key or certificate since its configuration is wrong has only the rest looked at.
  */
 enum status tls_files_read(const struct config_context *context, const struct config_listener *listener,
-    const struct tls_known_files *known, struct bytes ticket_keys, struct tls_files *ret_files) CHECK_RESULT;
+    const struct tls_known_files *known, struct tls_files *ret_files) CHECK_RESULT;
 
 /* A listener of this key stands for the link: messages name the section `bus`. */
 #define TLS_FILES_LINK "bus"
@@ -43,7 +43,8 @@ void tls_files_done(struct tls_files *files);
 
 /* The settings of a listener's context, borrowing from all three. */
 struct tls_settings;
+struct tls_tickets;
 struct tls_settings tls_settings_of(
-    const struct config_listener *listener, const struct tls_files *files, struct bytes ticket_keys);
+    const struct config_listener *listener, const struct tls_files *files, struct tls_tickets *tickets);
 
 #endif

@@ -85,6 +85,7 @@ struct config_tls {      /* all zero for listeners without TLS, but for peer_cer
     char *ciphers;      /* owned; TLS 1.2, OpenSSL's notation; NULL: OpenSSL's default */
     char *ciphersuites; /* owned; TLS 1.3; NULL: OpenSSL's default */
     bool honor_cipher_order;
+    bool session_tickets;
     uint32_t depth;
     uint32_t handshake_timeout_ms;
     enum config_peer_cert peer_cert_as_username;
@@ -253,6 +254,11 @@ struct config_auth {
     uint32_t max_waiting; /* CONNECTs per worker whose password is being checked */
 };
 
+struct config_tickets { /* of TLS sessions, all listeners */
+    uint32_t rotation_s;
+    uint32_t lifetime_s;
+};
+
 struct config_log {
     enum log_level level;
     enum log_format format;
@@ -271,6 +277,7 @@ struct config {
     struct config_bus bus;
     struct config_session session;
     struct config_auth auth;
+    struct config_tickets tickets;
     struct config_log log;
     struct config_cluster cluster;
 };

@@ -216,11 +216,20 @@ static void check_listeners(const struct config_context *context, const struct c
     }
 }
 
+static void check_tickets(const struct config_context *context, const struct config_tickets *tickets)
+{
+    if ((uint64_t)tickets->rotation_s * 30 < tickets->lifetime_s)
+        config_complain(context, "tickets.rotation",
+            "found %u s; allowed: at least a 30th of tickets.lifetime, %u s", (unsigned)tickets->rotation_s,
+            (unsigned)(tickets->lifetime_s + 29) / 30);
+}
+
 void config_check(const struct config_context *context, struct config *config)
 {
     derive_node(config);
     check_node(context, config);
     check_limits(context, config);
+    check_tickets(context, &config->tickets);
     check_cluster(context, config);
     check_listeners(context, config);
 }

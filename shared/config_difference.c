@@ -4,6 +4,7 @@
  */
 #include "shared/config_difference.h"
 
+#include "shared/config_cluster.h"
 #include "shared/config_context.h"
 #include "shared/config_table.h"
 #include "shared/config_value.h"
@@ -15,7 +16,7 @@
 /* Keys that a reload brings: whoever uses them asks the configuration each time, or is told. A name that ends
  * in '.' stands for all below it. */
 static const char *const reloaded[] = {"listeners.", "mqtt.", "retained.", "auto_subscribe.", "rewrite.",
-    "auth.allow_anonymous", "auth.password_file", "auth.methods", "auth.acl_file", "log.level"};
+    "auth.allow_anonymous", "auth.password_file", "auth.methods", "auth.acl_file", "tickets.", "log.level"};
 /* … but not these: peers have agreed on the first (a packet that one worker accepts must pass through all),
  * the other decides what a worker has. */
 static const char *const not_reloaded[] = {"mqtt.max_packet_size", "mqtt.sys_interval"};
@@ -138,6 +139,33 @@ static void compare_listeners(
                 CONFIG_EFFECT_RELOAD);
 }
 
+/* The list of a cluster's nodes, which no row of the table has; an object without it: a node alone. */
+static json_t *cluster_json(const struct config *config)
+{
+    json_t *root = json_object();
+    assert(root != NULL);
+    config_cluster_give(&config->cluster, root);
+    return root;
+}
+
+static bool cluster_differs(const struct config *running, const struct config *next)
+{
+    json_t *was = cluster_json(running), *becomes = cluster_json(next);
+    bool differs = !json_equal(was, becomes);
+    json_decref(was);
+    json_decref(becomes);
+    return differs;
+}
+
+static char *cluster_text(const struct config *config)
+{
+    json_t *root = cluster_json(config);
+    json_t *cluster = json_object_get(root, "cluster");
+    char *text = cluster != NULL ? json_dumps(cluster, JSON_COMPACT) : NULL;
+    json_decref(root);
+    return text;
+}
+
 void config_compare(
     const struct config *running, const struct config *next, struct config_differences *ret_differences)
 {
@@ -146,6 +174,9 @@ void config_compare(
         if (config_row_listeners(&config_table[i]) == 0)
             compare_row(ret_differences, &config_table[i], NULL, running, next);
     compare_listeners(ret_differences, running, next);
+    if (cluster_differs(running, next))
+        add(ret_differences, strdup("nodes"), cluster_text(running), cluster_text(next),
+            CONFIG_EFFECT_RESTART);
 }
 
 /* Keeping what cannot change --------------------------------------------------------------------------------
@@ -165,8 +196,22 @@ static void keep_row(const struct config_row *row, const void *running, void *ne
     config_errors_done(&errors);
 }
 
+static void keep_cluster(const struct config *running, struct config *next)
+{
+    if (!cluster_differs(running, next))
+        return;
+    char *path = next->cluster.path; /* where it stands in the file, for messages */
+    next->cluster.path = NULL;
+    config_cluster_done(&next->cluster);
+    json_t *root = cluster_json(running);
+    config_cluster_take(root, &next->cluster);
+    json_decref(root);
+    next->cluster.path = path;
+}
+
 void config_keep_running(const struct config *running, struct config *next)
 {
+    keep_cluster(running, next);
     for (size_t i = 0; i < config_table_size; i++) {
         const struct config_row *row = &config_table[i];
         if (config_row_listeners(row) == 0)

@@ -103,6 +103,7 @@ const struct config_section config_sections[] = {
     {"bus", "The bus between the processes of the node."},
     {"session", "Who owns a client identifier."},
     {"auth", "Who may connect and do what."},
+    {"tickets", "TLS session tickets, by which clients that come back are quick; the keys live in memory alone."},
     {"log", "Log lines, which go to standard error."},
     {NULL, NULL},
 };
@@ -208,6 +209,9 @@ const struct config_row config_table[] = {
      "TLS 1.3 cipher suites, names joined by colons. Absent: OpenSSL's default."},
     {"listeners.ssl:*.honor_cipher_order", CONFIG_TYPE_BOOL, LISTENER(tls.honor_cipher_order), "true", 0, 0, NULL,
      "The server's order of ciphers counts, not the client's."},
+    {"listeners.ssl:*.session_tickets", CONFIG_TYPE_BOOL, LISTENER(tls.session_tickets), "true", 0, 0, NULL,
+     "Clients that come back within tickets.lifetime resume their TLS session, on any worker, without the costly part of "
+     "the handshake. Nobody gets in so whom a full handshake would refuse."},
     {"listeners.ssl:*.depth", CONFIG_TYPE_INTEGER, LISTENER(tls.depth), "10", 0, 100, NULL,
      "Intermediate certificates allowed between a client's certificate and its CA."},
     {"listeners.ssl:*.handshake_timeout", CONFIG_TYPE_MS, LISTENER(tls.handshake_timeout_ms), "\"15s\"", 100,
@@ -347,6 +351,11 @@ const struct config_row config_table[] = {
      "Absent: everybody everything."},
     {"auth.max_waiting", CONFIG_TYPE_INTEGER, FIELD(auth.max_waiting), "1000", 1, 1e6, NULL,
      "Clients per worker that wait for their password to be checked; more are told that the server is busy."},
+    {"tickets.rotation", CONFIG_TYPE_SECONDS, FIELD(tickets.rotation_s), "\"1h\"", 1, 30 * DAY_S, NULL,
+     "How often the key is exchanged that session tickets are encrypted with. Tickets of former keys are good as long as "
+     "tickets.lifetime says; at least a 30th of that."},
+    {"tickets.lifetime", CONFIG_TYPE_SECONDS, FIELD(tickets.lifetime_s), "\"2h\"", 1, 7 * DAY_S, NULL,
+     "How long a client may resume a TLS session."},
     {"log.level", CONFIG_TYPE_CHOICE, FIELD(log.level), "\"info\"", 0, 0, level_words,
      "Lines of this level and graver ones are written."},
     {"log.format", CONFIG_TYPE_CHOICE, FIELD(log.format), "\"text\"", 0, 0, format_words,

@@ -15,9 +15,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-/* How long a ticket is good for. */
-#define SESSION_TIMEOUT_S 7200
-
 /* Turns of an in-memory handshake before it counts as stuck. */
 #define PROOF_TURNS 20
 
@@ -206,20 +203,14 @@ static SSL_TICKET_RETURN on_ticket_seen(SSL *ssl, SSL_SESSION *session, const un
 static enum status use_tickets(SSL_CTX *context, const struct tls_settings *settings, char *error)
 {
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    if (!settings->session_tickets) {
+    if (settings->tickets == NULL) {
         SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
         SSL_CTX_set_num_tickets(context, 0);
         return STATUS_OK;
     }
-    uint8_t keys[TLS_TICKET_KEYS_SIZE];
-    if (settings->ticket_keys.size != sizeof keys)
-        return invalid(error, "the session ticket keys are missing");
-    memcpy(keys, settings->ticket_keys.data, sizeof keys);
-    bool set = SSL_CTX_set_tlsext_ticket_keys(context, keys, sizeof keys) == 1;
-    OPENSSL_cleanse(keys, sizeof keys);
     SSL_CTX_set_num_tickets(context, 1);
-    SSL_CTX_set_timeout(context, SESSION_TIMEOUT_S);
-    if (!set || SSL_CTX_set_session_ticket_cb(context, on_ticket_made, on_ticket_seen, NULL) != 1)
+    if (tls_tickets_use(settings->tickets, context) != STATUS_OK ||
+        SSL_CTX_set_session_ticket_cb(context, on_ticket_made, on_ticket_seen, NULL) != 1)
         return invalid(error, "the session ticket keys cannot be set");
     return STATUS_OK;
 }

@@ -16,33 +16,32 @@
 
 #include "shared/bytes.h"
 #include "shared/status.h"
+#include "shared/tls_tickets.h"
 
 #include <openssl/types.h>
 
-#define TLS_TICKET_KEYS_SIZE 80 /* 16 key name, 32 HMAC, 32 AES: one set for all workers of a node */
-#define TLS_ERROR_SIZE       400
+#define TLS_ERROR_SIZE 400
 
 enum tls_version {
     TLS_VERSION_1_2 = 1 << 0,
     TLS_VERSION_1_3 = 1 << 1,
 };
 
-struct tls_settings {          /* everything borrowed for the call */
-    const char *listener;      /* its name, "ssl:external" */
-    struct bytes key;          /* private key, PKCS#8 DER, not encrypted */
-    struct bytes chain;        /* PEM: server certificate first, then its chain */
-    struct bytes authorities;  /* PEM: CAs that client certificates are verified against; may be empty if
-                                  !verify_peer */
-    unsigned versions;         /* bits of enum tls_version */
-    const char *ciphers;       /* TLS 1.2, OpenSSL's syntax; NULL: OpenSSL's default */
-    const char *ciphersuites;  /* TLS 1.3; NULL: OpenSSL's default */
-    bool honor_cipher_order;   /* the server's order counts, not the client's */
-    bool verify_peer;          /* ask for a client certificate and verify it */
-    bool fail_if_no_peer_cert; /* … and refuse those who have none */
-    unsigned depth;            /* CAs allowed between client certificate and trust anchor */
-    bool session_tickets;      /* resumption */
-    bool alpn_http;            /* websocket listener */
-    struct bytes ticket_keys;  /* TLS_TICKET_KEYS_SIZE bytes; may be empty if !session_tickets */
+struct tls_settings {            /* everything borrowed for the call */
+    const char *listener;        /* its name, "ssl:external" */
+    struct bytes key;            /* private key, PKCS#8 DER, not encrypted */
+    struct bytes chain;          /* PEM: server certificate first, then its chain */
+    struct bytes authorities;    /* PEM: CAs that client certificates are verified against; may be empty if
+                                    !verify_peer */
+    unsigned versions;           /* bits of enum tls_version */
+    const char *ciphers;         /* TLS 1.2, OpenSSL's syntax; NULL: OpenSSL's default */
+    const char *ciphersuites;    /* TLS 1.3; NULL: OpenSSL's default */
+    bool honor_cipher_order;     /* the server's order counts, not the client's */
+    bool verify_peer;            /* ask for a client certificate and verify it */
+    bool fail_if_no_peer_cert;   /* … and refuse those who have none */
+    unsigned depth;              /* CAs allowed between client certificate and trust anchor */
+    struct tls_tickets *tickets; /* keys of session tickets, must outlive the context; NULL: no resumption */
+    bool alpn_http;              /* websocket listener */
 };
 
 /*

@@ -472,3 +472,78 @@ def listening(broker):
         found[pid] = {int(w[1].rpartition(":")[2], 16) for w in words if w[3] == "0A" and int(w[9]) in inodes}
     return found
 
+
+
+@only_shoal
+class Resumption(ReloadCase):
+    def visit(self, broker, context, session=None):
+        """One connection: (it resumed, its session for the next one, the slot unknown)."""
+        with socket.create_connection(("127.0.0.1", broker.tls_port), 5 * PATIENCE) as plain:
+            with context.wrap_socket(plain, server_hostname="localhost", session=session) as secure:
+                # A version 3 CONNECT and its CONNACK: in TLS 1.3 the ticket comes with them.
+                secure.sendall(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00")
+                self.assertEqual(secure.recv(4), b"\x20\x02\x00\x00")
+                return secure.session_reused, secure.session
+
+    def contexts(self, name=None):
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            context = self.context(name)
+            context.minimum_version = context.maximum_version = version
+            yield context
+
+    def resumed(self, broker, context, session, count, between=lambda number: None):
+        """How many of so many reconnects resumed; the last session."""
+        hits = 0
+        for number in range(count):
+            between(number)
+            hit, session = self.visit(broker, context, session)
+            hits += hit
+        return hits, session
+
+    @cost(10)
+    def test_clients_resume_on_any_worker_across_rotations_reloads_and_deaths(self):
+        self.authority.issue("mine", extensions=CLIENT)
+        broker = self.node(4, tls={"verify": "verify_peer", "fail_if_no_peer_cert": True},
+                           config={"tickets": {"rotation": "1s", "lifetime": "30s"}})
+
+        def disturb(number):
+            if number % 50 == 10:
+                self.use(("one", "two")[number // 50 % 2])
+                self.assertEqual(self.reload(broker)[0], 0)
+            elif number % 50 == 30:
+                victim = number // 50 % 4
+                broker.wait_worker(victim, other_than=broker.kill_worker(victim))
+                broker.wait_ready()
+            time.sleep(0.01)
+        total = 0
+        for context in self.contexts("mine"):
+            _, session = self.visit(broker, context)
+            hits, _ = self.resumed(broker, context, session, 200, disturb)
+            total += hits
+        self.assertGreaterEqual(total, 396)  # 99 %
+        self.assertGreater(len(broker.log().split("session tickets: a new key")), 3)
+
+    def test_another_ca_set_ends_tickets(self):
+        self.authority.issue("mine", extensions=CLIENT)
+        other = Authority(os.path.join(self.folder, "other"), "other")
+        broker = self.node(2, tls={"verify": "verify_peer"})
+        for context in self.contexts("mine"):
+            _, session = self.visit(broker, context)
+            self.assertTrue(self.visit(broker, context, session)[0])
+            self.change(broker, {"listeners": {"ssl:tls": {"cacertfile": other.certificate}}})
+            self.assertEqual(self.reload(broker)[0], 0)
+            with self.assertRaises(OSError):  # not resumed, and a full handshake refuses it
+                self.visit(broker, context, session)
+            self.change(broker, {"listeners": {"ssl:tls": {"cacertfile": self.authority.certificate}}})
+            self.assertEqual(self.reload(broker)[0], 0)
+
+    def test_resumption_can_be_switched_off(self):
+        broker = self.node(2, tls={"session_tickets": False})
+        for context in self.contexts():
+            hit, session = self.visit(broker, context)
+            self.assertFalse(self.visit(broker, context, session)[0] if session else False)
+        self.change(broker, {"listeners": {"ssl:tls": {"session_tickets": True}}})
+        self.assertEqual(self.reload(broker)[0], 0)
+        for context in self.contexts():
+            _, session = self.visit(broker, context)
+            self.assertTrue(self.visit(broker, context, session)[0])

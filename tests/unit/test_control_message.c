@@ -13,7 +13,8 @@
 static const enum control_type all_types[] = {CONTROL_START, CONTROL_OWN_SLOT, CONTROL_LANE, CONTROL_BEGIN,
     CONTROL_ROUTE_TABLE, CONTROL_PEER_STARTED, CONTROL_PEER_DIED, CONTROL_ADOPT, CONTROL_UNADOPT,
     CONTROL_PING, CONTROL_STOP, CONTROL_READY, CONTROL_PONG, CONTROL_UNADOPTED, CONTROL_GENERATION,
-    CONTROL_SWITCHED, CONTROL_REFUSED, CONTROL_SOCKETS, CONTROL_NODE_LANE, CONTROL_NODE_WINDOW};
+    CONTROL_SWITCHED, CONTROL_REFUSED, CONTROL_SOCKETS, CONTROL_TICKET_KEY, CONTROL_NODE_LANE,
+    CONTROL_NODE_WINDOW};
 #define TYPES (sizeof all_types / sizeof *all_types)
 
 static unsigned descriptors_of(enum control_type type)
@@ -58,6 +59,8 @@ static struct control_message sample(enum control_type type)
         .descriptor_count = descriptors_of(type)};
     for (unsigned i = 0; i < sizeof message.node_key; i++)
         message.node_key[i] = message.decoy_key[31 - i] = (uint8_t)(i * 7);
+    for (unsigned i = 0; i < sizeof message.ticket_key; i++)
+        message.ticket_key[i] = (uint8_t)(i * 3);
     for (unsigned i = 0; i < message.descriptor_count; i++)
         message.descriptors[i] = (int)(100 + i);
     return message;

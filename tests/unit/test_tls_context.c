@@ -112,7 +112,7 @@ static void refused(SSL_CTX *context, SSL_CTX *of_client, enum tls_failure_cause
 
 static SSL_CTX *context_with(struct tls_settings settings)
 {
-    settings.session_tickets = true;
+    settings.tickets = fixture_tickets();
     return fixture_context(&server_identity, settings);
 }
 
@@ -283,6 +283,74 @@ static void resumption_goes_on(void **state)
     SSL_CTX_free(context);
 }
 
+static struct tls_tickets *ring_of(
+    const char *first, uint64_t first_from_s, const char *second, uint64_t second_from_s)
+{
+    struct tls_tickets *ring = NULL;
+    uint8_t key[TLS_TICKET_KEY_SIZE] = {0};
+    assert_int_equal(tls_tickets_new(3600, &ring), STATUS_OK);
+    memcpy(key, first, strlen(first));
+    tls_tickets_add(ring, key, first_from_s);
+    if (second) {
+        memset(key, 0, sizeof key);
+        memcpy(key, second, strlen(second));
+        tls_tickets_add(ring, key, second_from_s);
+    }
+    return ring;
+}
+
+static void keys_rotate_without_a_full_handshake(void **state)
+{
+    (void)state;
+    uint64_t now = (uint64_t)time(NULL);
+    struct tls_tickets *before = ring_of("one", now - 100, NULL, 0),
+                       *ahead = ring_of("one", now - 100, "two", now + 60),
+                       *after = ring_of("one", now - 100, "two", now - 1);
+    struct tls_tickets *rings[] = {before, ahead, after};
+    SSL_CTX *contexts[3];
+    for (size_t i = 0; i < 3; i++)
+        contexts[i] = fixture_context(&server_identity, (struct tls_settings){.tickets = rings[i]});
+    for (size_t v = 0; v < 2; v++) {
+        /* A worker that has the next key already does not use it before its time. */
+        assert_true(resumes(contexts[1], contexts[0], versions[v], NULL));
+        assert_true(resumes(contexts[0], contexts[2], versions[v], NULL));
+        assert_true(resumes(contexts[2], contexts[1], versions[v], NULL));
+        assert_false(resumes(contexts[2], contexts[0], versions[v], NULL)); /* its key never came there */
+        /* A former key is good for a lifetime, no longer. */
+        struct outcome begun = handshake(contexts[0], client_context(versions[v], NULL), NULL, NULL);
+        for (unsigned late_s = 3500; late_s <= 3700; late_s += 200) {
+            clock_set(0, (now + late_s) * 1000000);
+            struct outcome again =
+                handshake(contexts[2], client_context(versions[v], NULL), begun.session, NULL);
+            assert_int_equal(again.resumed, late_s < 3600);
+            SSL_SESSION_free(again.session);
+            clock_use_system();
+        }
+        SSL_SESSION_free(begun.session);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        SSL_CTX_free(contexts[i]);
+        tls_tickets_free(&rings[i]);
+    }
+}
+
+static void keys_that_are_over_are_dropped(void **state)
+{
+    (void)state;
+    uint64_t from_s;
+    uint64_t now = (uint64_t)time(NULL);
+    struct tls_tickets *ring = ring_of("one", now - 9000, "two", now - 8000); /* over for 4400 s */
+    uint8_t key[TLS_TICKET_KEY_SIZE] = "three";
+    tls_tickets_add(ring, key, now);
+    assert_int_equal(tls_tickets_count(ring), 2);
+    assert_string_equal((const char *)tls_tickets_key(ring, 0, &from_s), "two");
+    assert_true(from_s == now - 8000);
+    for (unsigned i = 0; i < 3 * TLS_TICKET_KEYS_MAX; i++)
+        tls_tickets_add(ring, key, now);
+    assert_int_equal(tls_tickets_count(ring), TLS_TICKET_KEYS_MAX);
+    tls_tickets_free(&ring);
+}
+
 static void another_policy_means_a_full_handshake(void **state)
 {
     (void)state;
@@ -376,7 +444,7 @@ static void settings_are_refused_in_words(void **state)
         const char *words;
     } cases[] = {{good, "the private key cannot be read"}, {good, "does not belong"}, {good, "it is empty"},
         {good, "no TLS version"}, {good, "\"NONSENSE\""}, {good, "\"TLS_NONSENSE\""}, {good, "no CA"},
-        {good, "ticket keys are missing"}, {good, "no certificate in it"}};
+        {good, "no certificate in it"}};
     cases[0].settings.key = bytes_of_text("nonsense");
     cases[1].settings.key = other_key;
     cases[2].settings.chain = BYTES_NONE;
@@ -384,9 +452,8 @@ static void settings_are_refused_in_words(void **state)
     cases[4].settings.ciphers = "NONSENSE";
     cases[5].settings.ciphersuites = "TLS_NONSENSE";
     cases[6].settings.verify_peer = true;
-    cases[7].settings.session_tickets = true;
-    cases[8].settings.verify_peer = true;
-    cases[8].settings.authorities = bytes_of_text("nothing here");
+    cases[7].settings.verify_peer = true;
+    cases[7].settings.authorities = bytes_of_text("nothing here");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         SSL_CTX *context = NULL;
         char error[TLS_ERROR_SIZE] = "";
@@ -509,6 +576,8 @@ int main(void)
         cmocka_unit_test(alpn_is_mqtt_or_nothing),
         cmocka_unit_test(any_worker_resumes),
         cmocka_unit_test(resumption_goes_on),
+        cmocka_unit_test(keys_rotate_without_a_full_handshake),
+        cmocka_unit_test(keys_that_are_over_are_dropped),
         cmocka_unit_test(another_policy_means_a_full_handshake),
         cmocka_unit_test(a_lax_ticket_opens_no_strict_listener),
         cmocka_unit_test(a_ticket_ends_with_the_certificate),

@@ -96,7 +96,7 @@ static void works(size_t index)
     assert_int_equal(tls_material_serialize(material, &block, &size), STATUS_OK);
     tls_material_free(&material);
     assert_null(material);
-    enum status status = tls_material_context(bytes_of(block, size), &config, index, &context, error);
+    enum status status = tls_material_context(bytes_of(block, size), &config, index, NULL, &context, error);
     if (status != STATUS_OK)
         fail_msg("%s", error);
     tls_material_wipe(&block, size);
@@ -304,24 +304,6 @@ static void what_expired_in_use_is_warned_of_and_stays(void **state)
     past = NULL;
 }
 
-static void ticket_keys_outlive_a_generation(void **state)
-{
-    (void)state;
-    struct tls_material *first = NULL, *second = NULL;
-    struct tls_material_past one, two;
-    start();
-    assert_int_equal(load(&first), STATUS_OK);
-    tls_material_remember(first, &one);
-    assert_int_equal(one.known.count, 1);
-    past = &one;
-    assert_int_equal(load(&second), STATUS_OK);
-    past = NULL;
-    tls_material_remember(second, &two);
-    assert_memory_equal(&one, &two, sizeof one);
-    tls_material_free(&first);
-    tls_material_free(&second);
-}
-
 static void a_key_that_all_may_read_is_warned_of(void **state)
 {
     (void)state;
@@ -346,12 +328,12 @@ static void a_damaged_block_is_refused(void **state)
         uint8_t *part = malloc(cut > 0 ? cut : 1);
         memcpy(part, block, cut);
         assert_int_equal(
-            tls_material_context(bytes_of(part, cut), &config, 1, &context, error), STATUS_PROTOCOL);
+            tls_material_context(bytes_of(part, cut), &config, 1, NULL, &context, error), STATUS_PROTOCOL);
         free(part);
     }
     listeners[1].key = (char *)(uintptr_t) "ssl:unknown";
     assert_int_equal(
-        tls_material_context(bytes_of(block, size), &config, 1, &context, error), STATUS_PROTOCOL);
+        tls_material_context(bytes_of(block, size), &config, 1, NULL, &context, error), STATUS_PROTOCOL);
     tls_material_wipe(&block, size);
     tls_material_free(&material);
 }
@@ -422,7 +404,6 @@ int main(void)
         cmocka_unit_test(all_errors_at_once),
         cmocka_unit_test(dates_count),
         cmocka_unit_test(what_expired_in_use_is_warned_of_and_stays),
-        cmocka_unit_test(ticket_keys_outlive_a_generation),
         cmocka_unit_test(a_key_that_all_may_read_is_warned_of),
         cmocka_unit_test(a_damaged_block_is_refused),
     };

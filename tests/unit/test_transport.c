@@ -713,8 +713,8 @@ static int set_up(void **state)
     server_identity = fixture_issue((struct fixture_wish){.cn = "localhost", .issuer = &authority});
     client_identity = fixture_issue((struct fixture_wish){.cn = "client", .issuer = &authority});
     struct bytes authorities = fixture_pem(authority.certificate, NULL, NULL);
-    server_context = fixture_context(&server_identity, (struct tls_settings){.session_tickets = true});
-    strict_context = fixture_context(&server_identity, (struct tls_settings){.session_tickets = true,
+    server_context = fixture_context(&server_identity, (struct tls_settings){.tickets = fixture_tickets()});
+    strict_context = fixture_context(&server_identity, (struct tls_settings){.tickets = fixture_tickets(),
                                                            .authorities = authorities,
                                                            .verify_peer = true,
                                                            .fail_if_no_peer_cert = true});

@@ -39,7 +39,17 @@ struct fixture_wish {
     const char *eku;            /* "serverAuth"; NULL: none */
 };
 
-static const uint8_t fixture_ticket_keys[TLS_TICKET_KEYS_SIZE] = "sixteen bytes ..hmac key of 32 bytes.";
+/* One key, there from the beginning of time; for all contexts of the test. */
+FIXTURE struct tls_tickets *fixture_tickets(void)
+{
+    static struct tls_tickets *tickets;
+    static const uint8_t key[TLS_TICKET_KEY_SIZE] = "sixteen bytes ..hmac key of 32 bytes.";
+    if (tickets == NULL) {
+        assert_int_equal(tls_tickets_new(7200, &tickets), STATUS_OK);
+        tls_tickets_add(tickets, key, 0);
+    }
+    return tickets;
+}
 
 FIXTURE void fixture_extension(X509 *certificate, int nid, const char *value)
 {
@@ -110,7 +120,7 @@ FIXTURE struct bytes fixture_key_der(EVP_PKEY *key)
     return bytes_of(der, (size_t)size); /* OPENSSL_free is free here */
 }
 
-/* A context for the identity with these settings (key, chain and ticket keys are filled in). */
+/* A context for the identity with these settings (key and chain are filled in). */
 FIXTURE SSL_CTX *fixture_context(const struct fixture_identity *identity, struct tls_settings settings)
 {
     char error[TLS_ERROR_SIZE] = "";
@@ -119,7 +129,6 @@ FIXTURE SSL_CTX *fixture_context(const struct fixture_identity *identity, struct
     struct bytes chain = fixture_pem(identity->certificate, NULL, NULL);
     settings.key = key;
     settings.chain = chain;
-    settings.ticket_keys = bytes_of(fixture_ticket_keys, sizeof fixture_ticket_keys);
     if (!settings.listener)
         settings.listener = "ssl:test";
     if (settings.versions == 0)
