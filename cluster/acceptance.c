@@ -9,6 +9,13 @@
 
 #include <stdlib.h>
 
+static uint64_t cursor_of(const struct acceptance *acceptance, unsigned peer)
+{
+    struct bus_lane_figures figures;
+    bus_figures(acceptance->bus, peer, &figures);
+    return figures.cursor;
+}
+
 void acceptance_lane_full(struct acceptance *acceptance, unsigned peer)
 {
     uint64_t bit = acceptance_bit(peer);
@@ -16,7 +23,19 @@ void acceptance_lane_full(struct acceptance *acceptance, unsigned peer)
     if ((acceptance->full & bit) != 0)
         return;
     acceptance->full |= bit;
-    acceptance->lanes[peer].full_since_us = clock_monotonic_us();
+    struct acceptance_lane *lane = &acceptance->lanes[peer];
+    bool stands = lane->crowded_us != 0 && cursor_of(acceptance, peer) == lane->crowded_cursor;
+    lane->full_since_us = stands ? lane->crowded_us : clock_monotonic_us();
+}
+
+void acceptance_lane_crowded(struct acceptance *acceptance, unsigned peer)
+{
+    struct acceptance_lane *lane = &acceptance->lanes[peer];
+    uint64_t cursor = cursor_of(acceptance, peer);
+    if (lane->crowded_us != 0 && cursor == lane->crowded_cursor)
+        return;
+    lane->crowded_us = clock_monotonic_us();
+    lane->crowded_cursor = cursor;
 }
 
 void acceptance_call_room(struct acceptance *acceptance)

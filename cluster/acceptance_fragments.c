@@ -245,6 +245,7 @@ static bool has_room(struct acceptance *acceptance, unsigned peer, size_t most)
     struct acceptance_lane *lane = &acceptance->lanes[peer];
     if (bus_used(acceptance->bus, peer) + most <= bus_window_of(acceptance->bus, peer) / 8 * 5)
         return true;
+    acceptance_lane_crowded(acceptance, peer);
     if (acceptance->now_us - lane->fragment_us < STARVED_US)
         return false;
     if (bus_full(acceptance->bus, acceptance_bit(peer), ACCEPTANCE_FRAGMENT_HEADER_SIZE + most,

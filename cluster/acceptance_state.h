@@ -52,7 +52,9 @@ struct acceptance_lane {
     uint64_t full_since_us; /* when it first held somebody up; 0: it does not */
     uint64_t last_transfer; /* whose turn it was */
     uint64_t fragment_us;   /* when the last fragment was put, as of the last tick */
-    unsigned transfers;     /* on their way to this peer, and their bytes */
+    uint64_t crowded_us;    /* a fragment had to wait then, 0: none did; the peer had come so far: */
+    uint64_t crowded_cursor;
+    unsigned transfers; /* on their way to this peer, and their bytes */
     size_t transfers_size;
     struct acceptance_ranges ranges;
     struct list halves; /* of incoming large publications, the one longest without progress first */
@@ -93,6 +95,9 @@ static inline uint64_t acceptance_bit(unsigned peer)
 /* acceptance.c ------------------------------------------------------------------------------------ */
 /* The lane cannot take what somebody waits with: the clock of its stall runs. */
 void acceptance_lane_full(struct acceptance *acceptance, unsigned peer);
+/* A fragment has to wait, though the lane is not full: if its peer takes nothing from here on and the lane
+   becomes full, the stall began now. */
+void acceptance_lane_crowded(struct acceptance *acceptance, unsigned peer);
 /* Offers again what was STALLED, if anything was. */
 void acceptance_call_room(struct acceptance *acceptance);
 /* A whole publication has come: delivers it. */
