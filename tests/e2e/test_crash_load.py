@@ -5,18 +5,21 @@ runs.
 """
 import os
 import random
+import statistics
+import subprocess
 import time
 
 from shoal_test import environment, processes
-from shoal_test.case import Case, cost, only_long, only_shoal
-from shoal_test.environment import PATIENCE, SANITIZED
+from shoal_test.case import Case, cost, only_long, only_plain, only_shoal
+from shoal_test.environment import BIN, PATIENCE, SANITIZED
 from shoal_test.load_check import LoadCheck, replacements, resume, stop
+from shoal_test.probe import Probe
 
 RATE = 1200 if SANITIZED else 4000
-# The design's bounds, with room for a busy machine.
-CONNECT_S = SUBACK_S = 1.0 + 0.8 * PATIENCE
-EXCHANGE_S = 5.0 + 1.0 * PATIENCE
-LIVELY_S = 1.0 * PATIENCE
+# The design's bounds; what the machine itself adds is measured beside (shoal_test/probe.py).
+CONNECT_S = SUBACK_S = 1.0
+EXCHANGE_S = 5.0
+REPLACED_S = 0.2
 
 
 def seconds(value):
@@ -29,6 +32,7 @@ class CrashLoad(Case):
         super().setUp()
         self.seed = int(os.environ.get("SHOAL_TEST_SEED", "0")) or random.randrange(1, 1 << 31)
         self.totals = {}
+        self.spawns = []
         print("SHOAL_TEST_SEED=%d" % self.seed)
 
     def node(self, **config):
@@ -59,8 +63,14 @@ class CrashLoad(Case):
         self.assertGreater(len(took), kills * 0.8)  # one that dies before it serves is not among them
         print("%d kills, replaced after %.3f s (median), %.3f s (longest)" % (kills, took[len(took) // 2], took[-1]))
         if not SANITIZED:
-            self.assertLess(took[len(took) // 2], 0.2 * PATIENCE)
+            self.assertLess(took[len(took) // 2], REPLACED_S + statistics.median(self.spawns))
         self.assertLess(took[-1], 2.0 * PATIENCE)
+
+    def spawn(self):
+        """What it takes here to start the program at all."""
+        begin = time.monotonic()
+        subprocess.run([str(BIN / "shoald"), "--version"], check=True, stdout=subprocess.DEVNULL)
+        self.spawns.append(time.monotonic() - begin)
 
     # kill -9 ------------------------------------------------------------------------------------------------------
     def storm(self, broker, kills, slots=None, longest_pause=2.0, **options):
@@ -69,6 +79,7 @@ class CrashLoad(Case):
         while killed < kills:
             check.pause(0.02, longest_pause)
             killed += check.kill(slots) is not None
+            self.spawn()
         check.pause(0.3, 1.0)
         summary = check.finish()
         self.verify(check, summary)
@@ -114,89 +125,90 @@ class CrashLoad(Case):
 
     # SIGSTOP ------------------------------------------------------------------------------------------------------
     def stopped(self, broker, pause_s, until_replaced=False, **options):
-        """Stops a worker under load. Returns (check, summary, slot, resumed at, what others were served like)."""
+        """Stops a worker under load. Returns (check, summary, resumed at, clients of the others, how late the machine was)."""
         check = self.check(broker, watchers=0, join_ms=100, joins=1000, **options)
-        check.pause(1.0, 1.5)
+        check.pause(0.3, 0.8)
         slot = check.random.randrange(broker.workers)
         pid = broker.worker(slot)
-        check.map()
-        stop(pid)
-        if until_replaced:
-            check.ended[pid] = time.monotonic()
-            self.addCleanup(processes.end, pid)
-            broker.wait_worker(slot, pid, 20)
-            check.ended[pid] = time.monotonic()
-        else:
-            time.sleep(pause_s)
-            resume(pid)
-        resumed = time.monotonic()
-        time.sleep(5.0)
-        summary = check.finish(120)
+        with Probe(broker, [other for other in range(broker.workers) if other != slot]) as probe:
+            check.map()
+            stop(pid)
+            if until_replaced:
+                check.ended[pid] = time.monotonic()
+                self.addCleanup(processes.end, pid)
+                broker.wait_worker(slot, pid, 20)
+                check.ended[pid] = time.monotonic()
+            else:
+                time.sleep(pause_s)
+                resume(pid)
+            resumed = time.monotonic()
+            time.sleep(3.5)  # clients that come a while after it runs again
+            summary = check.finish(120)
         others = [client for client in summary["clients"] if client["slot"] not in (None, slot)]
-        return check, summary, slot, resumed, others
+        return check, summary, resumed, others, probe.late
 
-    def verify_pauses(self, others, resumed, exchange_s):
+    def verify_pauses(self, others, resumed, exchange_s, late):
         """Others were held up for no longer than the design says, and not at all a while after it ran on."""
         worst = {name: seconds(max(client[name] for client in others))
                  for name in ("connect_us", "suback_us", "exchange_us")}
         after = [client for client in others if seconds(client["opened_us"]) > resumed + 2.0]
         lively = {name: seconds(max(client[name] for client in after))
                   for name in ("connect_us", "suback_us", "exchange_us")}
-        print("others:", worst, "later:", lively)
-        self.assertLess(worst["connect_us"], CONNECT_S)
-        self.assertLess(worst["suback_us"], SUBACK_S)
-        self.assertLess(worst["exchange_us"], exchange_s)
+        print("others:", worst, "later:", lively, "the machine: %.3f s late" % late)
+        self.assertLess(worst["connect_us"], CONNECT_S + late)
+        self.assertLess(worst["suback_us"], SUBACK_S + late)
+        self.assertLess(worst["exchange_us"], exchange_s + late)
         self.assertGreater(len(after), 5)
         for name, value in lively.items():
-            self.assertLess(value, LIVELY_S, name)
+            self.assertLess(value, late, name)
 
-    @cost(60, heavy=True)
-    @only_long  # measures pauses, or kills all siblings of a stopped worker: for a machine with nothing else to do
+    @cost(20, heavy=True)
+    @only_plain
     def test_worker_that_stands_still_for_7_s_loses_nothing_that_fits_its_windows(self):
         broker = self.node(bus={"window": "4MiB"})
-        check, summary, slot, resumed, others = self.stopped(broker, 7.0, rate=RATE // 2, large_every=0)
+        check, summary, resumed, others, late = self.stopped(broker, 7.0, rate=RATE // 2, large_every=0)
         self.verify(check, summary)
         self.assertEqual(summary["losses"], [])
         self.assertEqual(summary["counters"]["bus_dropped_acknowledged"], 0)
-        self.verify_pauses(others, resumed, LIVELY_S)
+        self.verify_pauses(others, resumed, 0, late)
 
-    @cost(60, heavy=True)
-    @only_long  # measures pauses, or kills all siblings of a stopped worker: for a machine with nothing else to do
+    @cost(20, heavy=True)
+    @only_plain
     def test_beyond_its_windows_acknowledged_minus_delivered_equals_the_counter(self):
         broker = self.node(bus={"window": "128KiB"})
-        check, summary, slot, resumed, others = self.stopped(broker, 7.0, large_every=200, large_size=60000)
+        check, summary, resumed, others, late = self.stopped(broker, 7.0, large_every=200, large_size=60000)
         dropped = summary["counters"]["bus_dropped_acknowledged"]
         print("%d acknowledged, %d missing, %d dropped" % (summary["figures"]["accepted"],
                                                          summary["figures"]["missing"], dropped))
-        if not SANITIZED:  # a slow node may be sent less than its windows hold
-            self.assertGreater(dropped, 0)
+        self.assertGreater(dropped, 0)
         self.assertEqual(summary["figures"]["missing"], dropped)
-        self.assertEqual(set(summary["violations"]), {"missing"} if dropped else set())
+        self.assertEqual(set(summary["violations"]), {"missing"})
         self.assertEqual(summary["losses"], [])
-        self.verify_pauses(others, resumed, EXCHANGE_S)
+        self.verify_pauses(others, resumed, EXCHANGE_S, late)
 
-    @cost(80, heavy=True)
-    @only_long  # measures pauses, or kills all siblings of a stopped worker: for a machine with nothing else to do
+    @cost(25, heavy=True)
+    @only_plain
     def test_worker_that_stands_still_for_15_s_is_replaced_and_the_others_lose_nothing(self):
         broker = self.node()
-        check, summary, slot, resumed, others = self.stopped(broker, 0, until_replaced=True)
+        check, summary, resumed, others, late = self.stopped(broker, 0, until_replaced=True)
         self.verify(check, summary)
-        self.verify_pauses(others, resumed, EXCHANGE_S)
+        self.verify_pauses(others, resumed, EXCHANGE_S, late)
 
-    @cost(80, heavy=True)
-    @only_long  # measures pauses, or kills all siblings of a stopped worker: for a machine with nothing else to do
+    @cost(20, heavy=True)
     def test_killed_workers_while_another_stands_still_lose_nothing(self):
+        """Each of its siblings at least once: nobody is left who knew what the stopped one wants."""
         broker = self.node(bus={"window": "4MiB"})
         check = self.check(broker, rate=RATE // 2, large_every=0)
-        check.pause(0.5, 1.0)
+        check.pause(0.3, 0.8)
         slot = check.random.randrange(4)
         pid = broker.worker(slot)
         check.map()
         stop(pid)
-        for _ in range(3):
-            check.pause(0.2, 2.0)
-            check.kill([other for other in range(4) if other != slot])
-        check.pause(0.5, 1.0)
+        begin, left = time.monotonic(), {other for other in range(4) if other != slot}
+        while left or time.monotonic() < begin + 3.0:
+            left.discard(check.kill(sorted(left or {other for other in range(4) if other != slot})))
+            check.pause(0.1, 0.9)
+        self.assertLess(time.monotonic() - begin, 9.0, "it would have been replaced")
         resume(pid)
         check.pause(1.0, 2.0)
         summary = check.finish(120)
