@@ -194,9 +194,9 @@ enum status scram_step(struct scram_exchange *exchange, struct bytes message, st
     size_t size = 0;
     gsasl_free(exchange->answer);
     exchange->answer = NULL;
-    /* Text by definition; a NUL would end it for half of libgsasl. */
-    if (exchange->ended || message.size > SCRAM_MESSAGE_MAX ||
-        (message.size > 0 && memchr(message.data, '\0', message.size) != NULL))
+    /* UTF-8 by definition; and a NUL, which that leaves out as well, would be the end for half of libgsasl.
+     */
+    if (exchange->ended || message.size > SCRAM_MESSAGE_MAX || !utf8_valid(message))
         return STATUS_PROTOCOL;
     int result = gsasl_step(exchange->session, message.size > 0 ? (const char *)message.data : "",
         message.size, &exchange->answer, &size);

@@ -1,6 +1,7 @@
 """Enhanced authentication of version 5: SCRAM-SHA-256 before CONNACK and again later [MQTT 3.15, 4.12]."""
 import os
 import pty
+import random
 import shutil
 import ssl
 import subprocess
@@ -8,6 +9,7 @@ import time
 
 from shoal_test import packets, scram
 from shoal_test.case import Case, cost, only_plain, only_shoal, workers
+from shoal_test.client import Closed
 from shoal_test.environment import BIN, DEADLINE, ROOT
 
 from test_auth import line as password_line
@@ -642,6 +644,63 @@ class Load(ScramCase):
             rounds = [[taken(user, by_scram) for user in users] for _ in range(15)]  # in turn: the machine has moods
             best = [min(column) for column in zip(*rounds)]
             self.assertLess(max(best), 1.4 * min(best) + margin, best)
+
+
+class Hostile(ScramCase):
+    """Clients that say whatever they like while they authenticate (SHOAL_TEST_SEED replays a run)."""
+
+    def one(self, pick, client):
+        exchange = scram.Exchange(pick.choice(("alice", "bob", "nobody", "")), "secret",
+                                  header=pick.choice(("n,,", "n,,", "y,,", "n,a=bob,", "p=tls-exporter,,")))
+        data = pick.choice((exchange.first(), exchange.first(), None, b"", pick.randbytes(40), b"c=biws,r=x,p=AAAA"))
+        mutated = bytearray(exchange.first())
+        mutated[pick.randrange(len(mutated))] = pick.randrange(256)
+        props = scram.props(pick.choice((data, data, bytes(mutated))), pick.choice((METHOD,) * 8 + (PLUS, "x")))
+        if client.connack is None and not client.sent_bytes:
+            return packets.connect(5, pick.choice(("", "h1", "h2")), props=props), exchange
+        kind = pick.randrange(10)
+        if kind < 6:
+            return packets.auth(pick.choice((0x18, 0x18, 0x19, 0x19, 0)), props), exchange
+        return pick.choice((packets.PING, packets.publish(5, "t", b"x", 1, 1), packets.disconnect(5), pick.randbytes(20),
+                            packets.connect(5, "h1"))), exchange
+
+    def act(self, pick, client):
+        exchange = None
+        for _ in range(pick.randrange(1, 7)):
+            got = [packet for packet in client.received if packet.kind == packets.AUTH and packet.reason == 0x18]
+            if exchange and got and pick.random() < 0.7 and b",i=" in got[-1].props.get("authentication_data", b""):
+                try:  # goes on as it should, if this is the answer to it
+                    client.send(packets.auth(0x18, scram.props(exchange.final(got[-1].props["authentication_data"]))))
+                except (AssertionError, ValueError, KeyError):
+                    pass
+            else:
+                packet, exchange = self.one(pick, client)
+                client.send(packet)
+            client.pump(pick.choice((0, 0.002, 0.01)))
+            if client.closed:
+                return
+        client.drop()
+
+    @cost(10)
+    @workers(2)
+    def test_they_harm_nobody(self, count):
+        seed = int(os.environ.get("SHOAL_TEST_SEED", random.randrange(1 << 32)))
+        print("SHOAL_TEST_SEED=%d" % seed)
+        pick = random.Random(seed)
+        broker = self.node(count)
+        steady = self.login(broker, "bob", BOB[1], client_id="steady")
+        for number in range(300):
+            client = broker.client("", 5, connect=False)
+            try:
+                self.act(pick, client)
+            except Closed:
+                pass
+            if number % 50 == 0:
+                steady.ping()
+                scram.again(steady, *BOB)
+        steady.ping()
+        self.wait_for(lambda: broker.counter("connections") == 1, "all of them gone")
+        self.login(broker).ping()
 
 
 class Clients(ScramCase):
