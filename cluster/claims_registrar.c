@@ -213,7 +213,7 @@ static void answer(struct claims *claims, unsigned peer, uint64_t number, const 
     }
     uint8_t *to = claims_begin(claims, peer, claims->scratch, CLAIMS_ANSWER);
     to = record_write_u64(to, number);
-    to = record_write_u8(to, grant->outcome);
+    to = record_write_u8(to, (uint8_t)grant->outcome);
     to = record_write_u64(to, grant->stamp);
     to = record_write_u8(to, (uint8_t)grant->previous);
     to = record_write_u8(to, (uint8_t)grant->prior);
