@@ -1,17 +1,14 @@
 /*
- * The wills of one slot's connections, in a memfd that outlives the worker (BUS rules 7). Made by the master,
- * mapped by the slot's worker and, while the slot is backed off, by the sibling that adopts it. Holds after
- * SIGKILL at any store: an entry's state word is written last, and clearing it is one store. Only the slot's
- * worker puts; both may clear.
+ * The wills of one slot's connections, in a memfd that outlives the worker (BUS rules 7): a block table,
+ * with all that holds for one.
  */
 #ifndef CLUSTER_WILL_TABLE_H
 #define CLUSTER_WILL_TABLE_H
 
-#include "shared/bytes.h"
-#include "shared/status.h"
+#include "cluster/block_table.h"
 
-#define WILL_BLOCK_SIZE    256u      /* bytes; a will of 40 bytes of topic and payload takes one */
-#define WILL_TABLE_DEFAULT 16777216u /* bytes a slot: 60,000 small wills; touched pages only are paid */
+#define WILL_BLOCK_SIZE    BLOCK_SIZE /* a will of 40 bytes of topic and payload takes one */
+#define WILL_TABLE_DEFAULT 16777216u  /* bytes a slot: 60,000 small wills; touched pages only are paid */
 
 #define WILL_NO_EXPIRY UINT32_MAX
 
@@ -29,7 +26,7 @@ struct will {
     struct bytes payload;
 };
 
-typedef uint32_t will_handle; /* 0: none */
+typedef block_handle will_handle;
 
 struct will_table;
 
@@ -48,15 +45,8 @@ enum status will_table_put(
 void will_table_ended(struct will_table *table, will_handle handle, uint64_t real_us);
 /* Clears the entry (if it is still the one with that connection). */
 void will_table_remove(struct will_table *table, will_handle handle, uint64_t connection);
-/*
- * A copy of the entry; the bytes of *ret_will lie in `buffer` (grown with realloc, owned by the caller).
- * STATUS_NOT_FOUND: cleared meanwhile.
- */
-struct will_buffer {
-    uint8_t *data;
-    size_t capacity;
-};
-enum status will_table_get(const struct will_table *table, will_handle handle, struct will_buffer *buffer,
+/* A copy of the entry; the bytes of *ret_will lie in `buffer`. STATUS_NOT_FOUND: cleared meanwhile. */
+enum status will_table_get(const struct will_table *table, will_handle handle, struct block_buffer *buffer,
     struct will *ret_will) CHECK_RESULT;
 /* The next entry behind `after` (0: the first), 0: none. */
 will_handle will_table_next(const struct will_table *table, will_handle after);

@@ -54,7 +54,7 @@ struct wills {
     struct list adopted;
     uint32_t pending;
     uint64_t next_us; /* no delay ends before this */
-    struct will_buffer buffer;
+    struct block_buffer buffer;
     struct hash_table seen_table;
     struct seen seen[WILLS_SEEN_MAX]; /* a ring: the oldest is forgotten first */
     uint32_t seen_at;
@@ -197,6 +197,13 @@ bool wills_seen(struct wills *wills, const struct publication_meta *meta)
     if (hash_table_insert(&wills->seen_table, hash, slot) != STATUS_OK)
         slot->will = 0; /* a double may get through */
     return false;
+}
+
+bool wills_known(const struct wills *wills, const struct publication_meta *meta)
+{
+    struct seen key = {meta->publisher, meta->will};
+    return hash_table_find(&wills->seen_table, identity_hash(key.publisher, key.will), same_seen, &key) !=
+           NULL;
 }
 
 uint64_t wills_next_us(const struct wills *wills)
@@ -371,12 +378,10 @@ static bool publish_one(struct wills *wills, struct pending *pending)
     };
     if (will.expiry_s != WILL_NO_EXPIRY)
         view.meta.expires_ms = clock_real_us() / 1000 + (uint64_t)will.expiry_s * 1000;
-    struct seen key = {will.publisher, will.connection};
-    uint64_t hash = identity_hash(key.publisher, key.will);
-    bool seen = hash_table_find(&wills->seen_table, hash, same_seen, &key) != NULL;
-    if (!seen) {
-        struct will_buffer buffer = wills->buffer; /* what the view borrows: not to be written to meanwhile */
-        wills->buffer = (struct will_buffer){0};
+    if (!wills_known(wills, &view.meta)) {
+        struct block_buffer buffer =
+            wills->buffer; /* what the view borrows: not to be written to meanwhile */
+        wills->buffer = (struct block_buffer){0};
         enum status status = wills->publish(wills->context, &view);
         free(buffer.data);
         if (status == STATUS_AGAIN)

@@ -68,6 +68,9 @@ void wills_end(struct wills *wills, will_handle handle, uint64_t connection, boo
  */
 bool wills_seen(struct wills *wills, const struct publication_meta *meta);
 
+/* The same question without remembering: before it is published here. */
+bool wills_known(const struct wills *wills, const struct publication_meta *meta);
+
 /* Monotonic time at which bus_tick() has something to do for wills (UINT64_MAX: nothing). */
 uint64_t wills_next_us(const struct wills *wills);
 uint32_t wills_pending(const struct wills *wills); /* ended, not yet published */

@@ -182,7 +182,9 @@ enum status child_slot_take(
 {
     if (message->slot >= child->workers)
         return STATUS_PROTOCOL;
-    struct child_slot slot = {.slot = message->slot, .will_table = message->descriptors[SLOT_FD_WILL_TABLE]};
+    struct child_slot slot = {.slot = message->slot,
+        .will_table = message->descriptors[SLOT_FD_WILL_TABLE],
+        .delayed_table = message->descriptors[SLOT_FD_DELAYED_TABLE]};
     enum status status = child_slot_add(&slot, message);
     if (status == STATUS_OK)
         *ret_slot = slot;
@@ -194,6 +196,7 @@ void child_slot_close(struct child_slot *slot)
     for (unsigned i = 0; i < slot->socket_count; i++)
         descriptor_close(&slot->sockets[i].fd);
     descriptor_close(&slot->will_table);
+    descriptor_close(&slot->delayed_table);
 }
 
 static enum status take_lane(struct child *child, const struct control_message *message)
@@ -440,7 +443,7 @@ static struct child *child_new(enum child_role role, unsigned slot)
     child->private = private;
     child->role = role;
     child->slot = slot;
-    child->own.will_table = -1;
+    child->own.will_table = child->own.delayed_table = -1;
     child->wake = -1;
     for (unsigned peer = 0; peer < CHILD_SLOTS_MAX; peer++) {
         child->lanes[peer] = (struct bus_lane_descriptors){-1, -1, -1, -1};

@@ -47,13 +47,14 @@ struct child_socket {
     int fd;        /* owned by the child module: take it out of the event loop, never close it */
 };
 
-/* The sockets and the will table of one slot, own or adopted. */
+/* The sockets and the tables of one slot, own or adopted. */
 struct child_slot {
     unsigned slot;
     unsigned socket_count;
     struct child_socket sockets[CHILD_SOCKETS_MAX];
     int will_table; /* memfd, read and write, bus.will_table bytes, sealed against
                                          resizing; owned by the child module: map it */
+    int delayed_table;                /* the same, delayed.max_bytes */
 };
 
 /* Set by the role's main function before child_run(). All are called from the event loop; NULL: not wanted.
@@ -66,7 +67,7 @@ struct child_handlers {
     void (*peer_died)(void *context, unsigned slot);
     /* Called once. Say goodbye, then end the loop with child_end(). */
     void (*stop)(void *context, enum child_stop reason);
-    /* A sibling is backed off: accept from its sockets and look after its will table until unadopt(). The
+    /* A sibling is backed off: accept from its sockets and look after its tables until unadopt(). The
        struct lives that long. */
     void (*adopt)(void *context, const struct child_slot *adopted);
     /* Its next process is about to start: let go of the sockets and unmap the table before this returns. */

@@ -63,10 +63,12 @@ enum node_window_descriptor {
     NODE_WINDOW_FD_COUNT,
 };
 
-/* CONTROL_OWN_SLOT, CONTROL_ADOPT, CONTROL_SOCKETS: the will table, then one listening socket per listener.
+/* CONTROL_OWN_SLOT, CONTROL_ADOPT, CONTROL_SOCKETS: the slot's tables, then one listening socket per
+ * listener.
  */
 enum slot_descriptor {
     SLOT_FD_WILL_TABLE,
+    SLOT_FD_DELAYED_TABLE,
     SLOT_FD_FIRST_SOCKET,
 };
 

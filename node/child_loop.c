@@ -168,7 +168,8 @@ static enum status on_sockets(struct child *child, const struct control_message 
     enum status status = child_slot_add(slot, message);
     if (status != STATUS_OK)
         return status;
-    close(message->descriptors[SLOT_FD_WILL_TABLE]); /* it has it */
+    close(message->descriptors[SLOT_FD_WILL_TABLE]); /* it has them */
+    close(message->descriptors[SLOT_FD_DELAYED_TABLE]);
     if (child->handlers.sockets != NULL)
         child->handlers.sockets(child->handlers.context, slot);
     return STATUS_OK;

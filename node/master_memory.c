@@ -4,6 +4,7 @@
  */
 #include "node/master_memory.h"
 
+#include "cluster/block_table.h"
 #include "cluster/route_table.h"
 #include "node/descriptor.h"
 #include "shared/bus_window.h"
@@ -113,21 +114,26 @@ static enum status make_cluster(const struct config *config, struct master_memor
     return STATUS_OK;
 }
 
-static enum status make_will_tables(const struct config *config, struct master_memory *memory)
+/* One per slot. */
+static enum status make_tables(const char *name, size_t size, unsigned slots, int **ret_tables)
 {
-    memory->will_tables = calloc(memory->workers, sizeof *memory->will_tables);
-    if (memory->will_tables == NULL)
+    int *tables = *ret_tables = calloc(slots, sizeof *tables);
+    if (tables == NULL)
         return STATUS_NO_MEMORY;
-    for (unsigned slot = 0; slot < memory->workers; slot++)
-        memory->will_tables[slot] = -1;
-    for (unsigned slot = 0; slot < memory->workers; slot++) {
-        int fd = memfd_create("shoal-wills", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        memory->will_tables[slot] = fd;
-        if (fd < 0 || ftruncate(fd, (off_t)config->bus.will_table) != 0 ||
-            fcntl(fd, F_ADD_SEALS, SEALS_SIZE) != 0)
-            return STATUS_SYSTEM;
-    }
-    return STATUS_OK;
+    for (unsigned slot = 0; slot < slots; slot++)
+        tables[slot] = -1;
+    enum status status = STATUS_OK;
+    for (unsigned slot = 0; slot < slots && status == STATUS_OK; slot++)
+        status = block_table_create(name, size, &tables[slot]);
+    return status;
+}
+
+static void close_tables(int **tables, unsigned slots)
+{
+    for (unsigned slot = 0; *tables != NULL && slot < slots; slot++)
+        descriptor_close(&(*tables)[slot]);
+    free(*tables);
+    *tables = NULL;
 }
 
 static enum status make_route_tables(struct master_memory *memory)
@@ -250,7 +256,12 @@ enum status master_memory_open(
     }
     if (status == STATUS_OK) {
         what = "the will tables";
-        status = make_will_tables(config, &memory);
+        status = make_tables("shoal-wills", config->bus.will_table, memory.workers, &memory.will_tables);
+    }
+    if (status == STATUS_OK) {
+        what = "the tables of delayed publications";
+        status =
+            make_tables("shoal-delayed", config->delayed.max_bytes, memory.workers, &memory.delayed_tables);
     }
     if (status == STATUS_OK) {
         what = "the route tables";
@@ -299,14 +310,12 @@ void master_memory_close(struct master_memory *memory)
     }
     free(memory->windows);
     memory->windows = NULL;
-    for (unsigned slot = 0; memory->will_tables != NULL && slot < memory->workers; slot++)
-        descriptor_close(&memory->will_tables[slot]);
+    close_tables(&memory->will_tables, memory->workers);
+    close_tables(&memory->delayed_tables, memory->workers);
     for (unsigned slot = 0; memory->wakes != NULL && slot < memory->peers; slot++)
         descriptor_close(&memory->wakes[slot]);
     free(memory->wakes);
     memory->wakes = NULL;
-    free(memory->will_tables);
-    memory->will_tables = NULL;
     for (unsigned slot = 0; memory->route_tables != NULL && slot < memory->workers; slot++) {
         descriptor_close(&memory->route_tables[slot].own);
         descriptor_close(&memory->route_tables[slot].read_only);

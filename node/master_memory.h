@@ -1,6 +1,6 @@
 /*
  * The memory that outlives workers, as sealed memfds made once by the master: counters, a lane per ordered
- * pair of slots, a will table and a route table per slot; and an eventfd per slot. Master only.
+ * pair of slots, three tables per slot; and an eventfd per slot. Master only.
  */
 #ifndef NODE_MASTER_MEMORY_H
 #define NODE_MASTER_MEMORY_H
@@ -38,6 +38,7 @@ struct master_memory {
     struct master_lane *node_lanes;     /* [worker * nodes + node] */
     struct master_node_window *windows; /* [node] */
     int *will_tables;                   /* [slot] */
+    int *delayed_tables;                /* [slot] */
     struct master_route_table *route_tables; /* [slot] */
     int *wakes;                              /* [slot], eventfds */
 };

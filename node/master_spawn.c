@@ -51,6 +51,7 @@ void master_child_hand_slot(struct master_child *child, enum control_type type, 
     message.descriptor_count = SLOT_FD_FIRST_SOCKET + listeners->count;
     master_listeners_places(listeners, message.places);
     message.descriptors[SLOT_FD_WILL_TABLE] = child->all->memory->will_tables[slot];
+    message.descriptors[SLOT_FD_DELAYED_TABLE] = child->all->memory->delayed_tables[slot];
     for (unsigned i = 0; i < listeners->count; i++)
         message.descriptors[SLOT_FD_FIRST_SOCKET + i] = master_listeners_socket(listeners, i, slot);
     master_child_send(child, &message);

@@ -285,8 +285,40 @@ static bool judge_retained(
     return true;
 }
 
+/* QoS 1 and 2 that was accepted; `pending` has ticket, reason and whether that is all. */
+static bool taken(struct connection *connection, const struct mqtt_publish *publish,
+    struct pending_acknowledgement *pending)
+{
+    if (publish->qos == 2 && awaiting_add(&connection->session->awaiting, publish->packet_id) != STATUS_OK)
+        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
+    connection->unacknowledged++;
+    pending->packet_id = publish->packet_id;
+    pending->type = publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC;
+    return acknowledge_in_order(connection, pending);
+}
+
+/* For later: acknowledged when it lies in the slot's table, which outlives this process. */
+static bool delay(struct connection *connection, const struct mqtt_publish *publish,
+    const struct publication_view *view, uint32_t delay_s)
+{
+    struct worker *worker = connection->worker;
+    enum status status = delayed_accept(worker, view, delay_s);
+    worker->counters->publish_received++;
+    if (status != STATUS_OK)
+        log_debug(
+            "%s: a delayed publication is refused: %s", connection_peer(connection), status_text(status));
+    if (publish->qos == 0)
+        return true;
+    if (status != STATUS_OK)
+        return refuse_publish(
+            connection, publish, MQTT_QUOTA_EXCEEDED, "no room for more delayed publications");
+    struct pending_acknowledgement pending = {.done = true};
+    return taken(connection, publish, &pending);
+}
+
 /* Routes it and acknowledges as far as it may. False: a hold or the end. */
-static bool route(struct connection *connection, const struct mqtt_publish *publish, struct bytes properties)
+static bool route(struct connection *connection, const struct mqtt_publish *publish, struct bytes properties,
+    uint32_t delay_s)
 {
     struct worker *worker = connection->worker;
     struct session *session = connection->session;
@@ -299,6 +331,8 @@ static bool route(struct connection *connection, const struct mqtt_publish *publ
     view.shares = NULL;
     if (publish->has_message_expiry)
         view.meta.expires_ms = clock_real_us() / 1000 + (uint64_t)publish->message_expiry_s * 1000;
+    if (delay_s > 0)
+        return delay(connection, publish, &view, delay_s);
     bool refuse = false;
     if (publish->retain && !judge_retained(connection, &view, &refuse))
         return false;
@@ -321,15 +355,10 @@ static bool route(struct connection *connection, const struct mqtt_publish *publ
     if (result == ACCEPTANCE_REFUSED)
         return refuse_publish(connection, publish, MQTT_QUOTA_EXCEEDED,
             "a durable session's worker takes no more publications now");
-    if (publish->qos == 2 && awaiting_add(&session->awaiting, publish->packet_id) != STATUS_OK)
-        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
-    connection->unacknowledged++;
     struct pending_acknowledgement pending = {.ticket = ticket,
-        .packet_id = publish->packet_id,
-        .type = publish->qos == 1 ? MQTT_PUBACK : MQTT_PUBREC,
         .reason = !matched && connection->version == MQTT_5_0 ? MQTT_NO_MATCHING_SUBSCRIBERS : MQTT_SUCCESS,
         .done = result == ACCEPTANCE_DONE};
-    return acknowledge_in_order(connection, &pending);
+    return taken(connection, publish, &pending);
 }
 
 bool publish_received(struct connection *connection, uint8_t flags, struct bytes body)
@@ -355,9 +384,14 @@ bool publish_received(struct connection *connection, uint8_t flags, struct bytes
         !utf8_valid(publish.payload))
         return refuse_publish(
             connection, &publish, MQTT_PAYLOAD_FORMAT_INVALID, "payload is called UTF-8 and is not");
+    uint32_t delay_s = 0;
+    enum mqtt_reason reason = MQTT_SUCCESS;
     if (publish.topic.data[0] == '$')
-        return deny_publish(
-            connection, &publish, MQTT_NOT_AUTHORIZED, "topics that begin with $ belong to the broker");
+        reason = delayed_take_topic(connection->worker, &publish.topic, &delay_s);
+    if (reason != MQTT_SUCCESS)
+        return deny_publish(connection, &publish, reason,
+            reason == MQTT_TOPIC_NAME_INVALID ? "$delayed without up to 42949670 seconds, or without a topic"
+                                              : "topics that begin with $ belong to the broker");
     if (publish.qos == 2 && awaiting_has(&connection->session->awaiting, publish.packet_id)) {
         /* Sent again: it was routed the first time [MQTT-4.3.3-10]. A PUBREC that still waits will come. */
         struct pending_acknowledgement again = {
@@ -376,12 +410,12 @@ bool publish_received(struct connection *connection, uint8_t flags, struct bytes
         return fail(connection, MQTT_TOPIC_NAME_INVALID, "topic too long behind the listener's mountpoint");
     if (publish.properties_forward_as_they_are || publish.properties.size <= 1024) {
         uint8_t scratch[1024];
-        return route(connection, &publish, forward_properties(&publish, scratch));
+        return route(connection, &publish, forward_properties(&publish, scratch), delay_s);
     }
     uint8_t *scratch = malloc(publish.properties.size);
     if (scratch == NULL)
         return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
-    bool more = route(connection, &publish, forward_properties(&publish, scratch));
+    bool more = route(connection, &publish, forward_properties(&publish, scratch), delay_s);
     free(scratch);
     return more;
 }

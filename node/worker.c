@@ -222,6 +222,7 @@ static void on_tick(evutil_socket_t fd, short events, void *argument)
     shared_tick(worker);
     worker_listen_resume(worker);
     expire_retained(worker);
+    worker->counters->delayed = delayed_count(worker->delayed);
     worker_sys_tick(worker);
     shrink_buffers(worker);
     trim(worker);
@@ -282,6 +283,7 @@ static void on_routes_ready(void *context, bool ready, uint64_t unknown)
     worker->ready = true;
     worker_sys_tick(worker); /* who subscribes first finds them */
     wills_start(worker->wills);
+    delayed_begin(worker);
     worker_listen_start(worker);
     child_ready(worker->child);
     log_notice("serving");
@@ -299,15 +301,20 @@ static enum status publish_will(void *context, struct publication_view *view)
     return STATUS_OK;
 }
 
-/* A large will travels in fragments: its entry stays until the last of them lies in the windows. */
-static bool wills_settled(void *context)
+/* A large one travels in fragments: its entry stays until the last of them lies in the windows. */
+bool worker_settled(const struct worker *worker, uint64_t sequence)
 {
-    struct worker *worker = context;
     for (unsigned peer = 0; peer < worker->child->workers; peer++) {
-        if (acceptance_oldest_partial(worker->acceptance, peer) <= worker->will_sequence)
+        if (acceptance_oldest_partial(worker->acceptance, peer) <= sequence)
             return false;
     }
     return true;
+}
+
+static bool wills_settled(void *context)
+{
+    const struct worker *worker = context;
+    return worker_settled(worker, worker->will_sequence);
 }
 
 static void on_peer_started(void *context, unsigned slot, uint64_t incarnation)
@@ -337,6 +344,7 @@ static void on_adopt(void *context, const struct child_slot *adopted)
         wills_adopt(worker->wills, table, adopted->slot);
     else
         log_error("the wills of worker %u cannot be read: %s", adopted->slot, status_text(status));
+    delayed_adopt_slot(worker, adopted);
     if (!worker->stopping)
         worker_listen_adopt(worker, adopted);
 }
@@ -346,6 +354,7 @@ static void on_unadopt(void *context, const struct child_slot *adopted)
     struct worker *worker = context;
     worker_listen_unadopt(worker, adopted);
     wills_release_adopted(worker->wills, adopted->slot);
+    delayed_release_adopted(worker->delayed, adopted->slot);
 }
 
 static void on_stop(void *context, enum child_stop reason)
@@ -353,6 +362,7 @@ static void on_stop(void *context, enum child_stop reason)
     struct worker *worker = context;
     log_notice("stopping: %s", reason == CHILD_STOP_SHUTDOWN ? "the node shuts down" : "the master is gone");
     worker->stopping = true;
+    delayed_tell_loss(worker);
     worker_listen_stop(worker);
     for_all_connections(worker, say_goodbye);
 }
@@ -460,6 +470,8 @@ static enum status open_agreement(struct worker *worker)
     if (status == STATUS_OK)
         status = wills_new(&wills, &worker->wills);
     if (status == STATUS_OK)
+        status = delayed_open(worker);
+    if (status == STATUS_OK)
         status = shared_open(worker);
     return status == STATUS_OK ? retained_state_open(worker) : status;
 }
@@ -526,6 +538,7 @@ static void worker_done(struct worker *worker)
     access_files_close(&worker->access);
     shared_done(worker);
     retained_state_done(worker);
+    delayed_done(worker);
     wills_free(&worker->wills);
     will_table_close(&worker->will_table);
     route_table_close(&worker->route_table);

@@ -8,6 +8,7 @@
 #include "cluster/acceptance.h"
 #include "cluster/bus.h"
 #include "cluster/claims.h"
+#include "cluster/delayed.h"
 #include "cluster/routes.h"
 #include "cluster/session_move.h"
 #include "cluster/share_copies.h"
@@ -94,7 +95,10 @@ struct worker {
     struct route_table *route_table;
     struct wills *wills;
     uint64_t will_sequence; /* of the last one that was published */
-    uint64_t match_number;  /* counts publications routed to local sessions */
+    struct block_table *delayed_table;
+    struct delayed *delayed;
+    uint64_t delayed_sequence; /* of the last one that was published */
+    uint64_t match_number;     /* counts publications routed to local sessions */
     struct route_target *route_targets;
     uint32_t route_target_capacity;
     struct route_identifier *route_identifiers;
@@ -171,6 +175,9 @@ size_t worker_state_max(const struct config *config);
 
 /* What must lie in the lanes before a client's socket is written: whenever that is before the turn's end. */
 void worker_publish(struct worker *worker);
+
+/* Everything that was published up to this sequence lies wholly in the windows. */
+bool worker_settled(const struct worker *worker, uint64_t sequence);
 
 /* session_connect.c: CONNECT, its claim, CONNACK */
 void connect_received(struct connection *connection, struct bytes body);
@@ -254,6 +261,19 @@ bool publication_deliver(void *context, unsigned peer, const struct publication_
 
 /* To this worker's sessions alone: what the node says itself (worker_sys.c). */
 void publication_deliver_here(struct worker *worker, const struct publication_view *view);
+
+/* delayed_publish.c */
+/* A topic that begins with '$', of a PUBLISH: MQTT_SUCCESS, and it becomes the one to publish to; or the
+   reason why not. */
+enum mqtt_reason delayed_take_topic(const struct worker *worker, struct bytes *topic, uint32_t *ret_delay_s);
+/* Keeps it until then, safe from the end of this process. STATUS_LIMIT: too many, or too large. */
+enum status delayed_accept(
+    struct worker *worker, const struct publication_view *view, uint32_t delay_s) CHECK_RESULT;
+enum status delayed_open(struct worker *worker) CHECK_RESULT;
+void delayed_begin(struct worker *worker); /* the routes are in */
+void delayed_adopt_slot(struct worker *worker, const struct child_slot *adopted);
+void delayed_tell_loss(const struct worker *worker); /* the node ends */
+void delayed_done(struct worker *worker);
 
 /* session_will.c */
 /* Notes the will of a CONNECT in the slot's table. STATUS_LIMIT: the table is full. */

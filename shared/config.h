@@ -203,6 +203,12 @@ struct config_retained {
     enum config_retained_full when_full; /* what becomes of a message that may not be kept */
 };
 
+struct config_delayed {
+    bool enable;
+    uint32_t max_messages; /* of the node; 0: no limit */
+    size_t max_bytes;      /* of one worker: its table */
+};
+
 enum config_carrier { CONFIG_CARRIER_NANOMSG, CONFIG_CARRIER_RING };
 
 struct config_bus {
@@ -272,6 +278,7 @@ struct config {
     size_t listener_count;
     struct config_mqtt mqtt;
     struct config_retained retained;
+    struct config_delayed delayed;
     struct config_auto_subscribe auto_subscribe;
     struct config_rewrite rewrite;
     struct config_bus bus;

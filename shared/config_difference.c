@@ -16,10 +16,11 @@
 /* Keys that a reload brings: whoever uses them asks the configuration each time, or is told. A name that ends
  * in '.' stands for all below it. */
 static const char *const reloaded[] = {"listeners.", "mqtt.", "retained.", "auto_subscribe.", "rewrite.",
-    "auth.allow_anonymous", "auth.password_file", "auth.methods", "auth.acl_file", "tickets.", "log.level"};
+    "delayed.", "auth.allow_anonymous", "auth.password_file", "auth.methods", "auth.acl_file", "tickets.",
+    "log.level"};
 /* … but not these: peers have agreed on the first (a packet that one worker accepts must pass through all),
- * the other decides what a worker has. */
-static const char *const not_reloaded[] = {"mqtt.max_packet_size", "mqtt.sys_interval"};
+ * the others decide what a worker has. */
+static const char *const not_reloaded[] = {"mqtt.max_packet_size", "mqtt.sys_interval", "delayed.max_bytes"};
 
 static bool fits(const char *path, const char *pattern)
 {

@@ -98,6 +98,7 @@ const struct config_section config_sections[] = {
                   "wss:NAME or unix:NAME."},
     {"mqtt", "What the protocol allows, and what one client may cost."},
     {"retained", "Retained messages: how many, how large, how long."},
+    {"delayed", "Publications for later: $delayed/SECONDS/TOPIC."},
     {"auto_subscribe", "What clients are subscribed to when they connect."},
     {"rewrite", "Topics that become others."},
     {"bus", "The bus between the processes of the node."},
@@ -295,6 +296,14 @@ const struct config_row config_table[] = {
      "kept (deliver), or it goes to nobody, and a version 5 client is told 0x97 for QoS 1 and 2 (refuse)."},
     {"retained.expiry", CONFIG_TYPE_SECONDS, FIELD(retained.expiry_s), "0", 0, 4294967295.0, NULL,
      "How long retained messages are kept that have no Message Expiry Interval of their own; 0 for ever."},
+
+    /* Publications for later. */
+    {"delayed.enable", CONFIG_TYPE_BOOL, FIELD(delayed.enable), "true", 0, 0, NULL,
+     "What a client publishes to $delayed/SECONDS/TOPIC is published to TOPIC so many seconds later."},
+    {"delayed.max_messages", CONFIG_TYPE_INTEGER, FIELD(delayed.max_messages), "100000", 0, 100e6, NULL,
+     "Publications of the node that wait for their time; more are refused. 0 no limit but the next one."},
+    {"delayed.max_bytes", CONFIG_TYPE_SIZE, FIELD(delayed.max_bytes), "\"16MiB\"", 256 * KIB, 16 * 1024 * MIB, NULL,
+     "Memory of one worker for them, which outlives it; each takes a multiple of 256 bytes."},
 
     /* What clients get without asking. */
     {"auto_subscribe.topics", CONFIG_TYPE_SUBSCRIPTIONS, FIELD(auto_subscribe.topics), NULL, 0, 0, NULL,

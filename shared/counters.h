@@ -49,6 +49,9 @@
     X(retained, G, "retained messages held")                                                                 \
     X(retained_bytes, G, "bytes of their topics, payloads and properties")                                   \
     X(retained_refused, C, "retained messages not kept because of the limits on them")                       \
+    X(delayed, G, "delayed publications that wait for their time")                                           \
+    X(delayed_published, C, "delayed publications published")                                                \
+    X(delayed_refused, C, "delayed publications refused: no room for more of them")                          \
     X(packets_received, C, "MQTT packets received")                                                          \
     X(packets_sent, C, "MQTT packets sent")                                                                  \
     X(bytes_received, C, "bytes of MQTT received, after TLS")                                                \

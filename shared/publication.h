@@ -27,8 +27,10 @@ struct publication_meta {
         publisher;  /* keyed hash of the publishing client identifier, for No Local; 0: the broker itself */
     uint64_t stamp; /* hybrid logical clock, set when the retained store must order it; else 0 */
     uint64_t
-        expires_ms;   /* real time in ms when the Message Expiry Interval runs out; 0: never [MQTT-3.3.2-5] */
-    uint64_t will;    /* identity of the connection whose will this is; 0: not a will */
+        expires_ms; /* real time in ms when the Message Expiry Interval runs out; 0: never [MQTT-3.3.2-5] */
+    /* Of what may be published twice, and is dropped the second time: the identity of the connection whose
+       will this is, or of a delayed publication; 0: neither. */
+    uint64_t will;
     uint8_t qos;      /* as published: 0, 1, 2 */
     bool retain;      /* RETAIN flag as published */
     bool shares_only; /* on the bus only: ordinary subscriptions have had it, it is for those who were picked

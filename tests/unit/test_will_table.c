@@ -19,7 +19,7 @@
 
 static int fd;
 static struct will_table *table;
-static struct will_buffer buffer;
+static struct block_buffer buffer;
 static uint8_t payload[PART_MAX + 1];
 
 static void open_again(void)
@@ -53,7 +53,7 @@ static int tear_down(void **state)
     assert_null(table);
     close(fd);
     free(buffer.data);
-    buffer = (struct will_buffer){0};
+    buffer = (struct block_buffer){0};
     return 0;
 }
 
