@@ -1,7 +1,7 @@
 /* claims: who owns a client, whom the next owner is told of, and what silent or dead registrars cost. */
 #include "cluster/claims.h"
 #include "shared/clock.h"
-#include "tests/unit/fake_carrier.h"
+#include "tests/unit/fake_node.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,26 +15,16 @@
 #define NOBODY  BUS_PEERS_MAX
 
 struct process {
-    struct bus *bus;
     struct claims *claims;
-    struct fake_carrier carrier;
-    struct counters counters;
-    uint64_t incarnation;
     uint64_t owned; /* stamp of `client` here, 0: not owned */
     unsigned superseded_by, superseded;
 };
 
-static struct fake_lanes *lanes;
+static struct fake_node node;
 static struct keyed_hash hash;
 static struct process processes[WORKERS];
-static uint64_t stopped; /* processes that do not run */
-static char client[16];  /* the one client identifier of a test; its home slot is 2 */
+static char client[16]; /* the one client identifier of a test; its home slot is 2 */
 static unsigned answers;
-
-static struct publication_origin origin_of(unsigned self)
-{
-    return (struct publication_origin){.incarnation = processes[self].incarnation, .slot = (uint16_t)self};
-}
 
 static void on_alarm(void *context, unsigned peer, const char *text)
 {
@@ -77,19 +67,9 @@ static bool on_late(void *context, struct bytes client_id, uint64_t stamp, unsig
 static void process_start(unsigned self)
 {
     struct process *it = &processes[self];
-    it->incarnation++;
     it->owned = 0;
-    fake_carrier_init(&it->carrier);
-    struct bus_settings bus = {.self = self,
-        .peers = WORKERS,
-        .origin = origin_of(self),
-        .lanes = lanes->of[self],
-        .counters = &it->counters,
-        .carrier = &it->carrier.carrier,
-        .context = it,
-        .alarm = on_alarm};
-    assert_int_equal(bus_new(&bus, &it->bus), STATUS_OK);
-    struct claims_settings claims = {.bus = it->bus,
+    struct bus *bus = fake_peer_start(&node, self, it, on_alarm);
+    struct claims_settings claims = {.bus = bus,
         .hash = &hash,
         .workers = WORKERS,
         .context = it,
@@ -103,56 +83,22 @@ static void process_start(unsigned self)
 static void process_end(unsigned self)
 {
     claims_free(&processes[self].claims);
-    bus_free(&processes[self].bus);
-    fake_carrier_drop(&processes[self].carrier);
-}
-
-static void introduce(unsigned a, unsigned b)
-{
-    bus_peer_started(processes[a].bus, b, origin_of(b));
-    bus_peer_started(processes[b].bus, a, origin_of(a));
-}
-
-/* What is sent to a stopped process waits in its ring. */
-static void turns(unsigned count)
-{
-    struct bus *to[WORKERS];
-    for (unsigned i = 0; i < WORKERS; i++)
-        to[i] = (stopped >> i & 1) != 0 ? NULL : processes[i].bus;
-    for (unsigned i = 0; i < count * WORKERS; i++) {
-        unsigned self = i % WORKERS;
-        if (to[self] == NULL)
-            continue;
-        bus_turn_end(processes[self].bus);
-        fake_carrier_deliver(&processes[self].carrier, to);
-    }
-}
-
-static void pass_time(uint64_t us)
-{
-    clock_set(clock_monotonic_us() + us, clock_real_us() + us);
-    for (unsigned self = 0; self < WORKERS; self++) {
-        if ((stopped >> self & 1) == 0)
-            bus_tick(processes[self].bus);
-    }
+    fake_peer_end(&node, self);
 }
 
 static int set_up(void **state)
 {
     (void)state;
-    clock_set(1000000, 1700000000000000);
     memset(processes, 0, sizeof processes);
-    stopped = answers = 0;
+    answers = 0;
     keyed_hash_init_from(&hash, (const uint8_t[32]){1});
-    lanes = fake_lanes_new(WORKERS, WINDOW);
+    fake_node_open(&node, WORKERS, WINDOW);
     for (unsigned self = 0; self < WORKERS; self++)
         process_start(self);
-    introduce(0, 1);
-    introduce(0, 2);
-    introduce(1, 2);
+    fake_introduce_all(&node);
     for (unsigned self = 0; self < WORKERS; self++)
         claims_start(processes[self].claims);
-    turns(3);
+    fake_turns(&node, 3);
     unsigned number = 0;
     do
         snprintf(client, sizeof client, "client-%u", number++);
@@ -165,8 +111,7 @@ static int tear_down(void **state)
     (void)state;
     for (unsigned self = 0; self < WORKERS; self++)
         process_end(self);
-    fake_lanes_free(&lanes);
-    clock_use_system();
+    fake_node_close(&node);
     return 0;
 }
 
@@ -190,7 +135,7 @@ static uint64_t claim_granted(unsigned self, unsigned previous)
     static struct claim claim;
     unsigned before = answers;
     if (!claim_begin(self, &claim)) {
-        turns(3);
+        fake_turns(&node, 3);
         assert_int_equal(answers, before + 1);
     }
     assert_int_equal(claim.outcome, CLAIM_GRANTED);
@@ -207,7 +152,7 @@ static void assert_owner(unsigned owner, uint64_t stamp)
     claim = (struct claim){.client_id = bytes_of_text(client), .answered = on_answered};
     list_init(&claim.link);
     if (!claims_ask(processes[1].claims, &claim))
-        turns(3);
+        fake_turns(&node, 3);
     assert_int_equal(claim.outcome, CLAIM_GRANTED);
     assert_int_equal(claim.previous, owner);
     assert_int_equal(claim.stamp, stamp);
@@ -222,7 +167,7 @@ static void a_claim_is_granted_to_the_first(void **state)
     answers = 0;
     assert_false(claim_begin(0, &claim));
     assert_int_equal(claims_next_us(processes[0].claims), clock_monotonic_us() + CLAIMS_TIMEOUT_US);
-    turns(2);
+    fake_turns(&node, 2);
     assert_int_equal(answers, 1);
     assert_int_equal(claim.outcome, CLAIM_GRANTED);
     assert_int_equal(claim.previous, NOBODY);
@@ -254,7 +199,7 @@ static void a_second_claim_names_the_previous_owner_and_tells_it(void **state)
     claim_granted(1, 1);
     assert_int_equal(processes[1].superseded, 0);
     claim_granted(2, 1);
-    turns(1);
+    fake_turns(&node, 1);
     assert_int_equal(processes[1].superseded, 1);
     assert_int_equal(processes[1].superseded_by, 2);
     assert_int_equal(claims_records(processes[2].claims), 1);
@@ -266,17 +211,17 @@ static void a_released_record_is_forgotten_but_not_by_an_older_release(void **st
     uint64_t first = claim_granted(0, NOBODY);
     uint64_t second = claim_granted(0, 0);
     claims_release(processes[0].claims, bytes_of_text(client), first);
-    turns(2);
+    fake_turns(&node, 2);
     assert_owner(0, second);
     uint64_t third = claim_granted(1, 0);
     processes[0].owned = 0;
     claims_release(processes[0].claims, bytes_of_text(client), second);
     claims_release(processes[0].claims, bytes_of_text(client), third); /* not its own */
-    turns(2);
+    fake_turns(&node, 2);
     assert_owner(1, third);
     processes[1].owned = 0;
     claims_release(processes[1].claims, bytes_of_text(client), third);
-    turns(2);
+    fake_turns(&node, 2);
     assert_int_equal(claims_records(processes[2].claims), 0);
     assert_owner(NOBODY, 0);
     claim_granted(0, NOBODY);
@@ -286,21 +231,21 @@ static void a_silent_registrar_costs_the_claim_timeout_and_no_more(void **state)
 {
     (void)state;
     static struct claim claim;
-    stopped = 1 << 2;
+    node.stopped = 1 << 2;
     assert_false(claim_begin(0, &claim));
-    turns(2);
-    pass_time(CLAIMS_TIMEOUT_US - 1);
-    turns(2);
+    fake_turns(&node, 2);
+    fake_pass_time(&node, CLAIMS_TIMEOUT_US - 1);
+    fake_turns(&node, 2);
     assert_int_equal(answers, 0);
-    pass_time(1);
+    fake_pass_time(&node, 1);
     assert_int_equal(answers, 1);
     assert_int_equal(claim.outcome, CLAIM_UNANSWERED);
     assert_true(claim.stamp > 0);
     processes[0].owned = claim.stamp;
-    turns(1);
-    stopped = 0; /* it hears of the owner after all */
-    bus_drain(processes[2].bus);
-    turns(3);
+    fake_turns(&node, 1);
+    node.stopped = 0; /* it hears of the owner after all */
+    bus_drain(node.peers[2].bus);
+    fake_turns(&node, 3);
     assert_int_equal(answers, 1);
     assert_owner(0, claim.stamp);
 }
@@ -311,13 +256,13 @@ static void a_dead_registrars_claims_go_to_the_next(void **state)
     static struct claim claim;
     uint64_t first = claim_granted(0, NOBODY);
     answers = 0;
-    stopped = 1 << 2;
+    node.stopped = 1 << 2;
     assert_false(claim_begin(1, &claim));
-    turns(2);
+    fake_turns(&node, 2);
     assert_int_equal(answers, 0);
-    bus_peer_died(processes[0].bus, 2);
-    bus_peer_died(processes[1].bus, 2);
-    turns(4); /* no time passes */
+    bus_peer_died(node.peers[0].bus, 2);
+    bus_peer_died(node.peers[1].bus, 2);
+    fake_turns(&node, 4); /* no time passes */
     assert_int_equal(answers, 1);
     assert_int_equal(claim.outcome, CLAIM_GRANTED);
     assert_int_equal(claim.previous, 0);
@@ -331,18 +276,18 @@ static void a_new_registrar_learns_from_reports_and_the_stand_in_forgets(void **
     (void)state;
     uint64_t first = claim_granted(0, NOBODY);
     process_end(2);
-    stopped = 1 << 2;
-    bus_peer_died(processes[0].bus, 2);
-    bus_peer_died(processes[1].bus, 2);
+    node.stopped = 1 << 2;
+    bus_peer_died(node.peers[0].bus, 2);
+    bus_peer_died(node.peers[1].bus, 2);
     assert_owner(0, first);
     assert_int_equal(claims_records(processes[0].claims), 1);
     process_start(2);
-    stopped = 0;
-    introduce(0, 2);
-    introduce(1, 2);
+    node.stopped = 0;
+    fake_introduce(&node, 0, 2);
+    fake_introduce(&node, 1, 2);
     claims_start(processes[2].claims);
     assert_int_equal(claims_records(processes[2].claims), 0);
-    turns(3);
+    fake_turns(&node, 3);
     assert_int_equal(claims_records(processes[2].claims), 1);
     assert_int_equal(claims_records(processes[0].claims), 0);
     claim_granted(1, 0);
@@ -355,14 +300,14 @@ static void a_claim_waits_while_a_new_registrar_collects(void **state)
     claim_granted(0, NOBODY);
     answers = 0;
     process_end(2);
-    bus_peer_died(processes[0].bus, 2);
-    bus_peer_died(processes[1].bus, 2);
+    bus_peer_died(node.peers[0].bus, 2);
+    bus_peer_died(node.peers[1].bus, 2);
     process_start(2);
-    introduce(0, 2);
-    introduce(1, 2);
+    fake_introduce(&node, 0, 2);
+    fake_introduce(&node, 1, 2);
     claims_start(processes[2].claims);
     assert_false(claim_begin(2, &claim)); /* nobody has reported yet */
-    turns(3);
+    fake_turns(&node, 3);
     assert_int_equal(answers, 1);
     assert_int_equal(claim.outcome, CLAIM_GRANTED);
     assert_int_equal(claim.previous, 0);
@@ -376,7 +321,7 @@ static struct claim claim_for_old(unsigned self, uint64_t age_us)
         .since_us = clock_monotonic_us() - age_us};
     list_init(&claim.link);
     if (!claims_claim(processes[self].claims, &claim))
-        turns(3);
+        fake_turns(&node, 3);
     return claim;
 }
 
@@ -386,7 +331,7 @@ static void a_claim_for_an_older_connection_leaves_the_newer_one_alone(void **st
     uint64_t first = claim_granted(1, NOBODY);
     struct claim old = claim_for_old(0, CLAIMS_CONCURRENT_US + 1);
     assert_int_equal(old.outcome, CLAIM_SUPERSEDED);
-    turns(2);
+    fake_turns(&node, 2);
     assert_int_equal(processes[1].superseded, 0);
     assert_owner(1, first);
     old = claim_for_old(1, 900000); /* two of one worker that stood still, read in the wrong order */
@@ -395,7 +340,7 @@ static void a_claim_for_an_older_connection_leaves_the_newer_one_alone(void **st
     struct claim concurrent = claim_for_old(0, CLAIMS_CONCURRENT_US);
     assert_int_equal(concurrent.outcome, CLAIM_GRANTED);
     assert_int_equal(concurrent.previous, 1);
-    turns(1);
+    fake_turns(&node, 1);
     assert_int_equal(processes[1].superseded, 1);
 }
 
@@ -403,17 +348,17 @@ static void a_registrar_that_stood_still_does_not_prefer_its_own_old_connection(
 {
     (void)state;
     struct claim claim;
-    stopped = 1 << 2;
+    node.stopped = 1 << 2;
     uint64_t begun_us = clock_monotonic_us();
     assert_false(claim_begin(0, &claim));
-    turns(2);
-    pass_time(CLAIMS_TIMEOUT_US);
+    fake_turns(&node, 2);
+    fake_pass_time(&node, CLAIMS_TIMEOUT_US);
     assert_int_equal(claim.outcome, CLAIM_UNANSWERED);
     processes[0].owned = claim.stamp;
-    turns(1);
-    pass_time(3000000);
-    stopped = 0;
-    bus_drain(processes[2].bus);
+    fake_turns(&node, 1);
+    fake_pass_time(&node, 3000000);
+    node.stopped = 0;
+    bus_drain(node.peers[2].bus);
     struct claim old = claim_for_old(2, clock_monotonic_us() - begun_us + CLAIMS_CONCURRENT_US + 1);
     assert_int_equal(old.outcome, CLAIM_SUPERSEDED);
     assert_owner(0, claim.stamp);
@@ -424,8 +369,8 @@ static void a_client_whose_owner_is_gone_is_served_however_old_its_connect_is(vo
 {
     (void)state;
     claim_granted(1, NOBODY);
-    bus_peer_died(processes[0].bus, 1);
-    bus_peer_died(processes[2].bus, 1);
+    bus_peer_died(node.peers[0].bus, 1);
+    bus_peer_died(node.peers[2].bus, 1);
     struct claim old = claim_for_old(0, 900000);
     assert_int_equal(old.outcome, CLAIM_GRANTED);
     assert_int_equal(old.previous, NOBODY);
@@ -442,7 +387,7 @@ static void what_is_given_back_goes_to_the_newest_that_had_it(void **state)
     processes[1].owned = 0;
     assert_false(claim_begin(1, &claim));
     claims_cancel(processes[1].claims, &claim);
-    turns(4);
+    fake_turns(&node, 4);
     assert_owner(0, first);
 }
 

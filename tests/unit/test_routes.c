@@ -2,7 +2,7 @@
  * holds. */
 #include "cluster/routes.h"
 #include "shared/clock.h"
-#include "tests/unit/fake_carrier.h"
+#include "tests/unit/fake_node.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,13 +17,9 @@
 #define TABLE  (4096u + 2u * 8192u)
 
 struct process {
-    struct bus *bus;
     struct topic_index *index;
     struct routes *routes;
     struct route_table *table;
-    struct fake_carrier carrier;
-    struct counters counters;
-    uint64_t incarnation;
 };
 
 struct waiter {
@@ -32,16 +28,10 @@ struct waiter {
     uint64_t silent;
 };
 
-static struct fake_lanes *lanes;
+static struct fake_node node;
 static struct keyed_hash hash;
 static struct process processes[PEERS];
-static uint64_t stopped; /* processes that do not run */
 static int tables[BUS_PEERS_MAX];
-
-static struct publication_origin origin_of(unsigned self)
-{
-    return (struct publication_origin){.incarnation = processes[self].incarnation, .slot = (uint16_t)self};
-}
 
 static void on_alarm(void *context, unsigned peer, const char *text)
 {
@@ -52,87 +42,40 @@ static void on_alarm(void *context, unsigned peer, const char *text)
 static void process_start(unsigned self)
 {
     struct process *it = &processes[self];
-    it->incarnation++;
-    fake_carrier_init(&it->carrier);
-    struct bus_settings bus = {.self = self,
-        .peers = PEERS,
-        .origin = origin_of(self),
-        .lanes = lanes->of[self],
-        .counters = &it->counters,
-        .carrier = &it->carrier.carrier,
-        .context = it,
-        .alarm = on_alarm};
-    assert_int_equal(bus_new(&bus, &it->bus), STATUS_OK);
+    struct bus *bus = fake_peer_start(&node, self, it, on_alarm);
     it->index = topic_index_new(&hash);
     assert_non_null(it->index);
-    assert_int_equal(route_table_open(tables[self], it->incarnation, &it->table), STATUS_OK);
-    struct routes_settings routes = {
-        .bus = it->bus, .index = it->index, .counters = &it->counters, .table = it->table, .tables = tables};
+    assert_int_equal(route_table_open(tables[self], node.peers[self].incarnation, &it->table), STATUS_OK);
+    struct routes_settings routes = {.bus = bus,
+        .index = it->index,
+        .counters = &node.peers[self].counters,
+        .table = it->table,
+        .tables = tables};
     assert_int_equal(routes_new(&routes, &it->routes), STATUS_OK);
 }
 
 static void process_end(unsigned self)
 {
     routes_free(&processes[self].routes);
-    bus_free(&processes[self].bus);
     topic_index_free(&processes[self].index);
     route_table_close(&processes[self].table);
-    fake_carrier_drop(&processes[self].carrier);
-}
-
-static void introduce(unsigned a, unsigned b)
-{
-    bus_peer_started(processes[a].bus, b, origin_of(b));
-    bus_peer_started(processes[b].bus, a, origin_of(a));
-}
-
-/* What is sent to a stopped process waits in its ring. */
-static void turn(unsigned from)
-{
-    struct bus *to[PEERS];
-    for (unsigned i = 0; i < PEERS; i++)
-        to[i] = (stopped >> i & 1) != 0 ? NULL : processes[i].bus;
-    bus_turn_end(processes[from].bus);
-    fake_carrier_deliver(&processes[from].carrier, to);
-}
-
-static void turns(unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        for (unsigned self = 0; self < PEERS; self++) {
-            if ((stopped >> self & 1) == 0)
-                turn(self);
-        }
-    }
-}
-
-static void pass_time(uint64_t us)
-{
-    clock_set(clock_monotonic_us() + us, clock_real_us() + us);
-    for (unsigned self = 0; self < PEERS; self++) {
-        if ((stopped >> self & 1) == 0)
-            bus_tick(processes[self].bus);
-    }
+    fake_peer_end(&node, self);
 }
 
 static int set_up(void **state)
 {
     (void)state;
-    clock_set(1000000, 1700000000000000);
     memset(processes, 0, sizeof processes);
-    stopped = 0;
     keyed_hash_init_from(&hash, (const uint8_t[32]){1});
-    lanes = fake_lanes_new(PEERS, WINDOW);
+    fake_node_open(&node, PEERS, WINDOW);
     for (unsigned self = 0; self < PEERS; self++)
         assert_int_equal(route_table_create(TABLE, &tables[self]), STATUS_OK);
     for (unsigned self = 0; self < PEERS; self++)
         process_start(self);
-    introduce(0, 1);
-    introduce(0, 2);
-    introduce(1, 2);
+    fake_introduce_all(&node);
     for (unsigned self = 0; self < PEERS; self++)
         routes_start(processes[self].routes);
-    turns(4);
+    fake_turns(&node, 4);
     for (unsigned self = 0; self < PEERS; self++)
         assert_true(routes_ready(processes[self].routes));
     return 0;
@@ -145,8 +88,7 @@ static int tear_down(void **state)
         process_end(self);
     for (unsigned self = 0; self < PEERS; self++)
         close(tables[self]);
-    fake_lanes_free(&lanes);
-    clock_use_system();
+    fake_node_close(&node);
     return 0;
 }
 
@@ -203,13 +145,13 @@ static void the_first_subscription_is_told_to_all_and_waits_until_they_acknowled
     assert_true(wait_for_all(&waiter));
     subscribe(0, "a/+", &a, 0);
     assert_false(wait_for_all(&waiter));
-    turn(0);
+    fake_turn(&node, 0);
     assert_int_equal(wanted(1, "a/+"), 1 << 0);
     assert_int_equal(wanted(2, "a/+"), 1 << 0);
-    assert_int_equal(processes[1].counters.routes, 1);
-    turn(1);
+    assert_int_equal(node.peers[1].counters.routes, 1);
+    fake_turn(&node, 1);
     assert_int_equal(waiter.settled, 0);
-    turn(2);
+    fake_turn(&node, 2);
     assert_int_equal(waiter.settled, 1);
     assert_int_equal(waiter.silent, 0);
     assert_true(wait_for_all(&waiter));
@@ -221,17 +163,17 @@ static void a_second_subscription_costs_no_record_but_waits_for_the_first(void *
     struct subscription a, b, c;
     static struct waiter waiter;
     subscribe(0, "a", &a, 0);
-    turn(0);
+    fake_turn(&node, 0);
     subscribe(0, "a", &b, 0);
-    assert_false(bus_unpublished(processes[0].bus));
+    assert_false(bus_unpublished(node.peers[0].bus));
     assert_false(wait_for_all(&waiter));
-    turns(2);
+    fake_turns(&node, 2);
     assert_int_equal(waiter.settled, 1);
     subscribe(0, "a", &c, 0);
-    assert_false(bus_unpublished(processes[0].bus));
+    assert_false(bus_unpublished(node.peers[0].bus));
     assert_true(wait_for_all(&waiter));
     unsubscribe(0, &b, 0);
-    assert_false(bus_unpublished(processes[0].bus));
+    assert_false(bus_unpublished(node.peers[0].bus));
     assert_int_equal(routes_next_us(processes[0].routes), UINT64_MAX);
     assert_int_equal(routes_announced(processes[0].routes), 1);
 }
@@ -241,20 +183,20 @@ static void the_last_one_lingers_and_is_then_taken_back(void **state)
     (void)state;
     struct subscription a;
     subscribe(0, "a", &a, 0);
-    turns(2);
+    fake_turns(&node, 2);
     unsubscribe(0, &a, 0);
-    assert_false(bus_unpublished(processes[0].bus));
+    assert_false(bus_unpublished(node.peers[0].bus));
     assert_int_equal(routes_next_us(processes[0].routes), clock_monotonic_us() + ROUTES_LINGER_US);
-    pass_time(ROUTES_LINGER_US - 1);
-    turns(2);
+    fake_pass_time(&node, ROUTES_LINGER_US - 1);
+    fake_turns(&node, 2);
     assert_int_equal(wanted(1, "a"), 1 << 0);
     assert_int_equal(routes_announced(processes[0].routes), 1);
-    pass_time(1);
-    turns(2);
+    fake_pass_time(&node, 1);
+    fake_turns(&node, 2);
     assert_int_equal(routes_announced(processes[0].routes), 0);
     for (unsigned self = 0; self < PEERS; self++)
         assert_int_equal(topic_index_entries(processes[self].index), 0);
-    assert_int_equal(processes[1].counters.routes, 0);
+    assert_int_equal(node.peers[1].counters.routes, 0);
 }
 
 static void a_resubscription_while_it_lingers_costs_nothing(void **state)
@@ -263,16 +205,16 @@ static void a_resubscription_while_it_lingers_costs_nothing(void **state)
     struct subscription a;
     static struct waiter waiter;
     subscribe(0, "a", &a, 0);
-    turns(2);
+    fake_turns(&node, 2);
     unsubscribe(0, &a, 0);
-    pass_time(ROUTES_LINGER_US - 1);
+    fake_pass_time(&node, ROUTES_LINGER_US - 1);
     subscribe(0, "a", &a, 0);
-    assert_false(bus_unpublished(processes[0].bus));
+    assert_false(bus_unpublished(node.peers[0].bus));
     assert_true(wait_for_all(&waiter));
     assert_int_equal(routes_next_us(processes[0].routes), UINT64_MAX);
-    pass_time(2 * ROUTES_LINGER_US);
-    assert_false(bus_unpublished(processes[0].bus));
-    turns(2);
+    fake_pass_time(&node, 2 * ROUTES_LINGER_US);
+    assert_false(bus_unpublished(node.peers[0].bus));
+    fake_turns(&node, 2);
     assert_int_equal(wanted(1, "a"), 1 << 0);
 }
 
@@ -281,21 +223,21 @@ static void a_silent_peer_holds_a_waiter_exactly_one_second(void **state)
     (void)state;
     struct subscription a;
     static struct waiter waiter;
-    stopped = 1 << 1;
+    node.stopped = 1 << 1;
     subscribe(0, "a", &a, 0);
     assert_false(wait_for_all(&waiter));
     assert_int_equal(routes_next_us(processes[0].routes), clock_monotonic_us() + 1000000);
-    turns(2);
-    pass_time(999999);
-    turns(2);
+    fake_turns(&node, 2);
+    fake_pass_time(&node, 999999);
+    fake_turns(&node, 2);
     assert_int_equal(waiter.settled, 0);
-    pass_time(1);
+    fake_pass_time(&node, 1);
     assert_int_equal(waiter.settled, 1);
     assert_int_equal(waiter.silent, 1 << 1);
-    stopped = 0;
-    bus_drain(processes[1].bus);
+    node.stopped = 0;
+    bus_drain(node.peers[1].bus);
     assert_int_equal(wanted(1, "a"), 1 << 0);
-    turns(2);
+    fake_turns(&node, 2);
     assert_true(wait_for_all(&waiter));
     assert_int_equal(waiter.settled, 0);
 }
@@ -307,23 +249,23 @@ static void a_dead_peers_bits_go_and_nobody_waits_for_it(void **state)
     static struct waiter waiter;
     subscribe(1, "only", &of_1, 0);
     subscribe(2, "both", &of_2, 0);
-    turns(2);
+    fake_turns(&node, 2);
     struct subscription both;
     subscribe(1, "both", &both, 0);
-    turns(2);
+    fake_turns(&node, 2);
     assert_int_equal(wanted(0, "both"), 1 << 1 | 1 << 2);
-    stopped = 1 << 1;
+    node.stopped = 1 << 1;
     subscribe(0, "new", &of_0, 0);
     assert_false(wait_for_all(&waiter));
-    turns(2);
+    fake_turns(&node, 2);
     assert_int_equal(waiter.settled, 0);
-    bus_peer_died(processes[0].bus, 1);
-    turn(0);
+    bus_peer_died(node.peers[0].bus, 1);
+    fake_turn(&node, 0);
     assert_int_equal(waiter.settled, 1);
     assert_int_equal(waiter.silent, 0);
     assert_int_equal(wanted(0, "both"), 1 << 2);
     assert_null(topic_index_find(processes[0].index, bytes_of_text("only")));
-    assert_int_equal(processes[0].counters.routes, 1);
+    assert_int_equal(node.peers[0].counters.routes, 1);
 }
 
 static void a_new_peer_takes_full_state_before_it_is_ready(void **state)
@@ -333,17 +275,17 @@ static void a_new_peer_takes_full_state_before_it_is_ready(void **state)
     subscribe(0, "a", &a, 0);
     subscribe(0, "b/#", &b, 1);
     subscribe(2, "a", &c, 0);
-    turns(2);
+    fake_turns(&node, 2);
     process_end(1);
-    bus_peer_died(processes[0].bus, 1);
-    bus_peer_died(processes[2].bus, 1);
+    bus_peer_died(node.peers[0].bus, 1);
+    bus_peer_died(node.peers[2].bus, 1);
     process_start(1);
-    introduce(0, 1);
-    introduce(1, 2);
+    fake_introduce(&node, 0, 1);
+    fake_introduce(&node, 1, 2);
     assert_false(routes_in_step(processes[0].routes, 1));
     routes_start(processes[1].routes);
     assert_false(routes_ready(processes[1].routes));
-    turns(4);
+    fake_turns(&node, 4);
     assert_true(routes_ready(processes[1].routes));
     assert_int_equal(routes_unknown(processes[1].routes), 0);
     assert_true(routes_in_step(processes[0].routes, 1));
@@ -378,16 +320,16 @@ static void replace(unsigned self)
 {
     process_end(self);
     for (unsigned other = 0; other < PEERS; other++) {
-        if (other != self && (stopped >> other & 1) == 0)
-            bus_peer_died(processes[other].bus, self);
+        if (other != self && (node.stopped >> other & 1) == 0)
+            bus_peer_died(node.peers[other].bus, self);
     }
     process_start(self);
     for (unsigned other = 0; other < PEERS; other++) {
         if (other == self)
             continue;
-        bus_peer_started(processes[self].bus, other, origin_of(other));
-        if ((stopped >> other & 1) == 0)
-            bus_peer_started(processes[other].bus, self, origin_of(self));
+        bus_peer_started(node.peers[self].bus, other, fake_origin(&node, other));
+        if ((node.stopped >> other & 1) == 0)
+            bus_peer_started(node.peers[other].bus, self, fake_origin(&node, self));
     }
     routes_start(processes[self].routes);
 }
@@ -401,17 +343,17 @@ static void routes_of_a_silent_peer_are_known_though_nobody_is_left_who_could_te
     subscribe(2, "c", &gone, 1);
     unsubscribe(2, &gone, -1);
     subscribe_shared(2, "group", "d", &shared);
-    turns(2);
-    pass_time(ROUTES_LINGER_US); /* c is taken back */
-    turns(2);
-    stopped = 1 << 2;
+    fake_turns(&node, 2);
+    fake_pass_time(&node, ROUTES_LINGER_US); /* c is taken back */
+    fake_turns(&node, 2);
+    node.stopped = 1 << 2;
     replace(0);
     replace(1);
-    turns(3);
-    pass_time(ROUTES_SILENT_US - 1);
-    turns(1);
+    fake_turns(&node, 3);
+    fake_pass_time(&node, ROUTES_SILENT_US - 1);
+    fake_turns(&node, 1);
     assert_false(routes_ready(processes[0].routes));
-    pass_time(1);
+    fake_pass_time(&node, 1);
     for (unsigned self = 0; self < 2; self++) {
         assert_true(routes_ready(processes[self].routes));
         assert_int_equal(routes_unknown(processes[self].routes), 0);
@@ -427,20 +369,20 @@ static void a_peer_that_runs_again_is_believed_rather_than_its_table(void **stat
     (void)state;
     struct subscription kept, other;
     subscribe(2, "kept", &kept, 0);
-    turns(2);
-    stopped = 1 << 2;
+    fake_turns(&node, 2);
+    node.stopped = 1 << 2;
     replace(0);
-    pass_time(ROUTES_SILENT_US);
+    fake_pass_time(&node, ROUTES_SILENT_US);
     assert_int_equal(wanted(0, "kept"), 1 << 2);
     unsubscribe(2, &kept, 0); /* before it hears of anything that happened meanwhile */
     clock_set(clock_monotonic_us() + ROUTES_LINGER_US, clock_real_us());
-    stopped = 0;
-    bus_tick(processes[2].bus);
-    bus_peer_died(processes[2].bus, 0);
+    node.stopped = 0;
+    bus_tick(node.peers[2].bus);
+    bus_peer_died(node.peers[2].bus, 0);
     subscribe(2, "other", &other, 0);
-    bus_peer_started(processes[2].bus, 0, origin_of(0));
-    bus_drain(processes[2].bus);
-    turns(4);
+    bus_peer_started(node.peers[2].bus, 0, fake_origin(&node, 0));
+    bus_drain(node.peers[2].bus);
+    fake_turns(&node, 4);
     assert_int_equal(wanted(0, "kept"), 0);
     assert_int_equal(wanted(0, "other"), 1 << 2);
 }
@@ -451,28 +393,28 @@ static void a_waiter_of_who_stood_still_waits_for_a_peer_that_began_without_it(v
     (void)state;
     static struct waiter waiter;
     struct subscription late;
-    stopped = 1 << 2;
+    node.stopped = 1 << 2;
     replace(0);
-    turns(1);
-    pass_time(ROUTES_SILENT_US);
-    turns(1);
+    fake_turns(&node, 1);
+    fake_pass_time(&node, ROUTES_SILENT_US);
+    fake_turns(&node, 1);
     assert_true(routes_ready(processes[0].routes));
-    stopped = 1 << 0; /* slow now: its answer takes a while */
+    node.stopped = 1 << 0; /* slow now: its answer takes a while */
     subscribe(2, "late", &late, 0);
     waiter = (struct waiter){.routes_waiter.settled = on_settled};
     list_init(&waiter.routes_waiter.link);
     assert_false(routes_wait(processes[2].routes, &waiter.routes_waiter));
-    bus_peer_died(processes[2].bus, 0); /* all in one turn, as the master has told it long ago */
-    bus_peer_started(processes[2].bus, 0, origin_of(0));
-    bus_drain(processes[2].bus);
-    turn(2);
-    turn(1);
-    turn(2);
+    bus_peer_died(node.peers[2].bus, 0); /* all in one turn, as the master has told it long ago */
+    bus_peer_started(node.peers[2].bus, 0, fake_origin(&node, 0));
+    bus_drain(node.peers[2].bus);
+    fake_turn(&node, 2);
+    fake_turn(&node, 1);
+    fake_turn(&node, 2);
     assert_int_equal(waiter.settled, 0);
     assert_int_equal(wanted(0, "late"), 0);
-    stopped = 0;
-    bus_drain(processes[0].bus);
-    turns(4);
+    node.stopped = 0;
+    bus_drain(node.peers[0].bus);
+    fake_turns(&node, 4);
     assert_int_equal(wanted(0, "late"), 1 << 2);
     assert_int_equal(waiter.settled, 1);
     assert_int_equal(waiter.silent, 0);
@@ -490,11 +432,11 @@ static void a_table_holds_what_counts_however_often_it_changed(void **state)
     for (unsigned round = 0; round < 500; round++) {
         subscribe(2, "changing/whenever/it/likes", &changing, 1);
         unsubscribe(2, &changing, -1);
-        turns(1);
+        fake_turns(&node, 1);
     }
-    stopped = 1 << 2;
+    node.stopped = 1 << 2;
     replace(0);
-    pass_time(ROUTES_SILENT_US);
+    fake_pass_time(&node, ROUTES_SILENT_US);
     assert_int_equal(routes_unknown(processes[0].routes), 0);
     for (unsigned i = 0; i < 40; i++) {
         snprintf(text, sizeof text, "kept/%u", i);
@@ -511,19 +453,19 @@ static void a_peer_whose_table_is_too_small_is_not_known_until_it_answers(void *
         snprintf(text, sizeof text, "many/%u", i);
         subscribe(2, text, &many[i], 0);
         if (i % 100 == 0)
-            turns(1);
+            fake_turns(&node, 1);
     }
-    turns(2);
-    stopped = 1 << 2;
+    fake_turns(&node, 2);
+    node.stopped = 1 << 2;
     replace(0);
-    pass_time(ROUTES_SILENT_US);
+    fake_pass_time(&node, ROUTES_SILENT_US);
     assert_true(routes_ready(processes[0].routes));
     assert_int_equal(routes_unknown(processes[0].routes), 1 << 2);
-    stopped = 0;
-    bus_peer_died(processes[2].bus, 0);
-    bus_peer_started(processes[2].bus, 0, origin_of(0));
-    bus_drain(processes[2].bus);
-    turns(10);
+    node.stopped = 0;
+    bus_peer_died(node.peers[2].bus, 0);
+    bus_peer_started(node.peers[2].bus, 0, fake_origin(&node, 0));
+    bus_drain(node.peers[2].bus);
+    fake_turns(&node, 10);
     assert_int_equal(routes_unknown(processes[0].routes), 0);
     assert_int_equal(wanted(0, "many/999"), 1 << 2);
 }
@@ -533,17 +475,17 @@ static void the_durable_bit_is_told_when_the_first_comes_and_the_last_goes(void 
     (void)state;
     struct subscription plain, first, second;
     subscribe(0, "a", &plain, 0);
-    turns(2);
+    fake_turns(&node, 2);
     assert_int_equal(wanted_durably(1, "a"), 0);
     subscribe(0, "a", &first, 1);
-    turns(2);
+    fake_turns(&node, 2);
     assert_int_equal(wanted_durably(1, "a"), 1 << 0);
     subscribe(0, "a", &second, 1);
-    assert_false(bus_unpublished(processes[0].bus));
+    assert_false(bus_unpublished(node.peers[0].bus));
     unsubscribe(0, &first, -1);
-    assert_false(bus_unpublished(processes[0].bus));
+    assert_false(bus_unpublished(node.peers[0].bus));
     unsubscribe(0, &second, -1);
-    turns(2);
+    fake_turns(&node, 2);
     assert_int_equal(wanted_durably(1, "a"), 0);
     assert_int_equal(wanted(1, "a"), 1 << 0);
 }

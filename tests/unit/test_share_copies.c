@@ -4,7 +4,7 @@
 #include "cluster/share_copies.h"
 #include "cluster/share_record.h"
 #include "shared/clock.h"
-#include "tests/unit/fake_carrier.h"
+#include "tests/unit/fake_node.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,18 +18,14 @@
 #define BYTES_MAX 4000
 
 struct process {
-    struct bus *bus;
     struct topic_index *index;
     struct share_copies *copies;
     struct topic_group *group;
-    struct fake_carrier carrier;
-    struct counters counters;
-    uint64_t incarnation;
     char orphans[4096]; /* "payload/hops " */
     bool alive;         /* as the last was told */
 };
 
-static struct fake_lanes *lanes;
+static struct fake_node node;
 static struct process processes[PEERS];
 
 static void on_orphaned(
@@ -46,61 +42,38 @@ static void on_orphaned(
         share_copies_keep(it->copies, 2, share_copies_number(it->copies, 2), group, 8, publication);
 }
 
-static struct publication_origin origin_of(unsigned self)
-{
-    return (struct publication_origin){.incarnation = processes[self].incarnation, .slot = (uint16_t)self};
-}
-
 static void process_start(unsigned self)
 {
     struct process *it = &processes[self];
     struct keyed_hash hash;
     struct topic_filter *filter;
     memset(&hash, 1, sizeof hash);
-    it->incarnation++;
-    fake_carrier_init(&it->carrier);
-    struct bus_settings bus = {.self = self,
-        .peers = PEERS,
-        .origin = origin_of(self),
-        .lanes = lanes->of[self],
-        .counters = &it->counters,
-        .carrier = &it->carrier.carrier};
-    assert_int_equal(bus_new(&bus, &it->bus), STATUS_OK);
+    struct bus *bus = fake_peer_start(&node, self, it, NULL);
     it->index = topic_index_new(&hash);
     assert_non_null(it->index);
     assert_int_equal(topic_index_acquire(it->index, bytes_of_text("t"), &filter), STATUS_OK);
     assert_int_equal(topic_index_group(it->index, filter, bytes_of_text("g"), &it->group), STATUS_OK);
     topic_index_hold_group(it->group);
     struct share_copies_settings settings = {
-        .bus = it->bus, .index = it->index, .bytes_max = BYTES_MAX, .context = it, .orphaned = on_orphaned};
+        .bus = bus, .index = it->index, .bytes_max = BYTES_MAX, .context = it, .orphaned = on_orphaned};
     assert_int_equal(share_copies_new(&settings, &it->copies), STATUS_OK);
 }
 
 static void process_end(unsigned self)
 {
     share_copies_free(&processes[self].copies);
-    bus_free(&processes[self].bus);
     topic_index_free(&processes[self].index);
-    fake_carrier_drop(&processes[self].carrier);
-}
-
-static void introduce(unsigned a, unsigned b)
-{
-    bus_peer_started(processes[a].bus, b, origin_of(b));
-    bus_peer_started(processes[b].bus, a, origin_of(a));
+    fake_peer_end(&node, self);
 }
 
 static int set_up(void **state)
 {
     (void)state;
-    clock_set(1000000, 1700000000000000);
     memset(processes, 0, sizeof processes);
-    lanes = fake_lanes_new(PEERS, WINDOW);
+    fake_node_open(&node, PEERS, WINDOW);
     for (unsigned self = 0; self < PEERS; self++)
         process_start(self);
-    introduce(0, 1);
-    introduce(0, 2);
-    introduce(1, 2);
+    fake_introduce_all(&node);
     return 0;
 }
 
@@ -109,18 +82,8 @@ static int tear_down(void **state)
     (void)state;
     for (unsigned self = 0; self < PEERS; self++)
         process_end(self);
-    fake_lanes_free(&lanes);
-    clock_use_system();
+    fake_node_close(&node);
     return 0;
-}
-
-static void turn(unsigned from)
-{
-    struct bus *to[PEERS];
-    for (unsigned i = 0; i < PEERS; i++)
-        to[i] = processes[i].bus;
-    bus_turn_end(processes[from].bus);
-    fake_carrier_deliver(&processes[from].carrier, to);
 }
 
 static uint64_t keep(unsigned peer, const char *payload, unsigned hops)
@@ -137,7 +100,7 @@ static uint64_t keep(unsigned peer, const char *payload, unsigned hops)
 
 static void settle(unsigned at, uint64_t number)
 {
-    share_copies_settle(processes[at].copies, 0, processes[0].incarnation, number);
+    share_copies_settle(processes[at].copies, 0, node.peers[0].incarnation, number);
 }
 
 static void assert_orphans(const char *expected)
@@ -156,9 +119,9 @@ static void what_was_not_settled_comes_back_in_order(void **state)
     keep(1, "d", 0);
     settle(1, third);
     settle(1, first);
-    turn(1);
+    fake_turn(&node, 1);
     assert_int_equal(share_copies_count(processes[0].copies), 3);
-    bus_peer_died(processes[0].bus, 1);
+    bus_peer_died(node.peers[0].bus, 1);
     assert_orphans("b/3 d/0 ");
     assert_false(processes[0].alive);
     assert_int_equal(share_copies_count(processes[0].copies), 1);
@@ -171,8 +134,8 @@ static void what_was_settled_before_a_death_counts(void **state)
     keep(1, "b", 0);
     settle(1, number);
     share_copies_tell(processes[1].copies);
-    bus_publish(processes[1].bus); /* in the ring; no message was sent */
-    bus_peer_died(processes[0].bus, 1);
+    bus_publish(node.peers[1].bus); /* in the ring; no message was sent */
+    bus_peer_died(node.peers[0].bus, 1);
     assert_orphans("b/0 ");
 }
 
@@ -180,7 +143,7 @@ static void what_was_not_published_does_not_count(void **state)
 {
     (void)state;
     settle(1, keep(1, "a", 0));
-    bus_peer_died(processes[0].bus, 1);
+    bus_peer_died(node.peers[0].bus, 1);
     assert_orphans("a/0 ");
 }
 
@@ -188,12 +151,12 @@ static void other_incarnations_settle_nothing(void **state)
 {
     (void)state;
     uint64_t number = keep(1, "a", 0);
-    share_copies_settle(processes[1].copies, 0, processes[0].incarnation + 1, number);
-    turn(1);
+    share_copies_settle(processes[1].copies, 0, node.peers[0].incarnation + 1, number);
+    fake_turn(&node, 1);
     assert_int_equal(share_copies_count(processes[0].copies), 1);
     settle(1, number);
-    bus_peer_died(processes[1].bus, 0); /* it has nothing to tell a dead one */
-    turn(1);
+    bus_peer_died(node.peers[1].bus, 0); /* it has nothing to tell a dead one */
+    fake_turn(&node, 1);
     assert_int_equal(share_copies_count(processes[0].copies), 1);
 }
 
@@ -208,9 +171,9 @@ static void bytes_are_bounded_per_peer(void **state)
     assert_in_range(share_copies_bytes(processes[0].copies), BYTES_MAX, BYTES_MAX + 300);
     for (unsigned i = 0; i < count / 2; i++)
         settle(1, numbers[count - 1 - i]);
-    turn(1);
+    fake_turn(&node, 1);
     assert_int_equal(share_copies_full(processes[0].copies), 0);
-    bus_peer_died(processes[0].bus, 1);
+    bus_peer_died(node.peers[0].bus, 1);
     assert_int_equal(share_copies_bytes(processes[0].copies), 0);
 }
 
@@ -219,9 +182,9 @@ static void copies_that_come_back_may_become_new_ones(void **state)
     (void)state;
     keep(1, "a", 7);
     keep(2, "b", 7);
-    bus_peer_died(processes[0].bus, 1);
+    bus_peer_died(node.peers[0].bus, 1);
     assert_orphans("a/7 ");
-    bus_peer_died(processes[0].bus, 2);
+    bus_peer_died(node.peers[0].bus, 2);
     assert_orphans("b/7 a/8 ");
     assert_int_equal(share_copies_count(processes[0].copies), 1); /* b's, for the one that is gone, too */
 }
@@ -236,7 +199,7 @@ static void a_lane_that_is_given_up_gives_back(void **state)
     settle(1, number); /* late */
     uint64_t next = keep(1, "b", 0);
     assert_true(next > number);
-    turn(1);
+    fake_turn(&node, 1);
     assert_int_equal(share_copies_count(processes[0].copies), 1);
 }
 
@@ -254,7 +217,7 @@ static void holes_are_closed(void **state)
             unsigned which = (unsigned)(random >> 33) % count;
             settle(1, open[which]);
             open[which] = open[--count];
-            turn(1);
+            fake_turn(&node, 1);
         } else {
             open[count++] = keep(1, "x", 0);
         }
