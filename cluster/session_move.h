@@ -87,6 +87,12 @@ struct session_moves_ops {
        call. NULL: empty. */
     struct publication *(*next)(void *context, void *session, struct bytes *ret_note);
     uint32_t (*queue_length)(void *context, void *session);
+    /*
+     * By its note: this member of a group was picked for the delivery, which no lane but that from the old
+     * owner brings. A session may be picked several times for one publication, so identities and limits do
+     * not concern it.
+     */
+    bool (*picked)(struct bytes note);
     /* All of it is at the new owner (or died with it): remove its subscriptions and free it. `out` is gone.
      */
     void (*out_done)(void *context, void *session);

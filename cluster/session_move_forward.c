@@ -89,7 +89,7 @@ static bool next_to_forward(struct session_move_out *out)
         out->popped++;
         struct publication_view view = publication_view(publication);
         /* It may have come before it was sure that the new owner takes the session, but after the mark. */
-        bool ours = !out_is_after(out, view.meta.origin.slot, &view.meta);
+        bool ours = moves->ops->picked(note) || !out_is_after(out, view.meta.origin.slot, &view.meta);
         bool encoded = ours && encode(&out->writer, &view, note);
         if (ours && !encoded)
             moves->ops->held_dropped(moves->context, out->session, &view);

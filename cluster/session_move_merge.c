@@ -115,7 +115,8 @@ enum status in_on_forward(struct session_move_in *in, struct record_reader *read
         in_note_highest(in, view.meta.origin.slot, view.meta.origin.incarnation, view.meta.sequence);
         if (in->out != NULL)
             out_wake(in->out);
-        if (!forwarded_twice(in, &view.meta) && !in_had_already(in, &view.meta))
+        if (in->moves->ops->picked(note) ||
+            (!forwarded_twice(in, &view.meta) && !in_had_already(in, &view.meta)))
             in->moves->ops->forwarded(in->moves->context, in->session, &view, note);
     }
     parts_done(&whole);

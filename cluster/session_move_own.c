@@ -129,7 +129,7 @@ static enum status copy_own(struct session_move_in *in, void *old)
     while (status == STATUS_OK && in_find(moves, id) == in &&
            (publication = ops->next(moves->context, old, &note)) != NULL) {
         struct publication_view view = publication_view(publication);
-        if (!in_had_already(in, &view.meta))
+        if (ops->picked(note) || !in_had_already(in, &view.meta))
             ops->forwarded(moves->context, in->session, &view, note);
         publication_unref(&publication);
     }

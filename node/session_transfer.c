@@ -60,13 +60,18 @@ size_t session_note_of(const struct delivery *delivery, uint8_t to[DELIVERY_NOTE
     return size + note_put_share(to + size, delivery->share);
 }
 
+static bool note_is_shared(struct bytes note)
+{
+    return note.size >= 3 && note.size == 3 + 4 * (size_t)note.data[2] + NOTE_SHARE_SIZE;
+}
+
 enum status session_note_decode(struct session *session, struct bytes note, struct delivery_request *request,
     uint32_t *identifiers, struct delivery_share **ret_share)
 {
     if (note.size < 3 || note.data[0] > 2 || note.data[2] > 64)
         return STATUS_PROTOCOL;
     size_t plain = 3 + 4 * (size_t)note.data[2];
-    bool shared = note.size == plain + NOTE_SHARE_SIZE;
+    bool shared = note_is_shared(note);
     if (note.size != plain && !shared)
         return STATUS_PROTOCOL;
     *ret_share = NULL;
@@ -333,7 +338,8 @@ static void import_late(
     }
     request->view = &view;
     request->object = &object;
-    if (session->move_in == NULL || !session_move_seen(session->move_in, &view.meta))
+    if (*request->share != NULL || session->move_in == NULL ||
+        !session_move_seen(session->move_in, &view.meta))
         session_enqueue(session, request);
     publication_unref(&object);
 }
@@ -459,6 +465,7 @@ const struct session_moves_ops session_transfer_ops = {
     .export_state = export_state,
     .next = next_queued,
     .queue_length = queue_length,
+    .picked = note_is_shared,
     .out_done = out_done,
     .taken_back = taken_back,
     .import_state = import_state,

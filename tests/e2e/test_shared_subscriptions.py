@@ -241,6 +241,26 @@ class Groups(Case):
         self.assertEqual(len(back.messages), 10)
 
     @reconnects(1, 2, 4)
+    def test_session_in_two_groups_gets_both_copies_wherever_it_comes_back(self, count):
+        broker = self.broker(count)
+        publishers = [broker.client("p%d" % slot, slot=slot) for slot in range(count)]
+        client = broker.client("c", props=self.LASTING)
+        client.subscribe("$share/one/t/+", 1)
+        client.subscribe("$share/two/t/#", 2)
+        client.subscribe("+/x", 1)
+        for _ in range(4):
+            client.disconnect()
+            for publisher in publishers:
+                for number in range(3):
+                    publisher.publish("t/x", b"%d" % number, 2)
+            client = broker.client("c", clean=False, props=self.LASTING)
+            client.wait_messages(9 * count)
+            client.ping()
+            self.assertEqual(collections.Counter((got.payload, got.qos) for got in client.messages),
+                             collections.Counter({(b"%d" % number, qos): count * (2 if qos == 1 else 1)
+                                                  for number in range(3) for qos in (1, 2)}))
+
+    @reconnects(1, 2, 4)
     def test_take_over_keeps_membership_single(self, count):
         broker = self.broker(count)
         other = broker.client("other", slot=0)

@@ -77,8 +77,11 @@ static struct publication *next(void *context, void *pointer, struct bytes *ret_
 {
     struct session *session = pointer;
     (void)context;
-    *ret_note = bytes_of_text("n");
-    return session->first < session->count ? session->queue[session->first++] : NULL;
+    if (session->first == session->count)
+        return NULL;
+    struct publication *publication = session->queue[session->first++];
+    *ret_note = bytes_of_text(publication_view(publication).payload.data[0] == '*' ? "*" : "n");
+    return publication;
 }
 
 static uint32_t queue_length(void *context, void *pointer)
@@ -124,7 +127,7 @@ static void answered(void *context, void *pointer, enum session_move_outcome out
 static void forwarded(void *context, void *pointer, const struct publication_view *view, struct bytes note)
 {
     (void)context;
-    assert_true(bytes_equal(note, bytes_of_text("n")));
+    assert_int_equal(note.size, 1);
     got(pointer, view->payload);
 }
 
@@ -152,7 +155,13 @@ static void on_alarm(void *context, unsigned peer, const char *text)
     fail_msg("%s", text);
 }
 
+static bool picked(struct bytes note)
+{
+    return note.data[0] == '*';
+}
+
 static const struct session_moves_ops ops = {.take_out = take_out,
+    .picked = picked,
     .export_state = export_state,
     .next = next,
     .queue_length = queue_length,
@@ -283,6 +292,19 @@ static enum session_move_verdict publish(unsigned owner, const char *text, uint6
     return publish_for(owner, text, sequence, true);
 }
 
+/* The session was picked at A, as the member of a group: no verdict is asked for. */
+static void pick(const char *text, uint64_t sequence)
+{
+    struct session *session = &processes[A].session;
+    struct publication_view view = {
+        .meta = {.origin = origin_of(P), .sequence = sequence, .publisher = 9, .qos = 1},
+        .topic = bytes_of_text("t"),
+        .payload = bytes_of_text(text)};
+    session->queue[session->count++] = publication_new(&view);
+    if (session->out != NULL)
+        session_move_wake(session->out);
+}
+
 static uint64_t sequence(void)
 {
     return bus_next_sequence(processes[P].bus);
@@ -397,6 +419,24 @@ static void a_publication_that_came_both_ways_is_delivered_once(void **state)
     assert_over(SESSION_MOVE_FOUND, "state old both new newer ");
 }
 
+/* Two groups of it want the same publication, and it is picked at A still after P's mark. */
+static void what_it_was_picked_for_comes_as_often_as_it_was(void **state)
+{
+    (void)state;
+    uint64_t same = sequence();
+    publish(A, "plain", same);
+    pick("*one", same);
+    pick("*two", same);
+    move();
+    turn(B);
+    turn(A);
+    turn(B);
+    turn(P); /* its marks arrive */
+    pick("*late", sequence());
+    turns();
+    assert_over(SESSION_MOVE_FOUND, "state plain *one *two *late ");
+}
+
 /* The client has subscribed at the new owner before P heard of the move: the old one knows nothing of it. */
 static void what_only_a_new_subscription_wants_does_not_wait_for_the_old_owner(void **state)
 {
@@ -487,6 +527,7 @@ int main(void)
         TEST(a_silent_owner_costs_until_the_deadline),
         TEST(a_dead_owner_is_lost),
         TEST(a_publication_that_came_both_ways_is_delivered_once),
+        TEST(what_it_was_picked_for_comes_as_often_as_it_was),
         TEST(what_only_a_new_subscription_wants_does_not_wait_for_the_old_owner),
         TEST(a_discard_goes_where_the_session_is),
         TEST(what_is_parked_behind_a_silent_owner_is_a_late_part),

@@ -946,7 +946,14 @@ static void in_done(void *context, void *pointer, struct session_move_in *next_m
     ((struct toy_session *)pointer)->move_in = next_move;
 }
 
+static bool picked(struct bytes note)
+{
+    (void)note;
+    return false;
+}
+
 const struct session_moves_ops toy_session_ops = {.take_out = take_out,
+    .picked = picked,
     .export_state = export_state,
     .next = next,
     .queue_length = queue_length,
