@@ -221,7 +221,7 @@ static json_t *convert_ciphers(const struct config_context *context, const struc
         {"listener." type ".*.tune_buffer", NULL, NULL, NONE "Shoal sizes its own buffers", "off"},          \
         {"listener." type ".*.reuseaddr", NULL, NULL, NONE "it is always set", "true"},                      \
         {"listener." type ".*.zone", NULL, NULL, NONE "a configuration has no zones", NULL},                 \
-        {"listener." type ".*.mountpoint", NULL, NULL, YET "topics get no prefix", NULL},                    \
+        {"listener." type ".*.mountpoint", "listeners.*.mountpoint", convert_text, NULL, NULL},              \
         {"listener." type ".*.rate_limit", "listeners.*.bytes_rate", convert_rate_limit, NULL, NULL},        \
         {"listener." type ".*.proxy_protocol", "listeners.tcp:*.proxy_protocol", convert_flag, NULL, NULL},  \
         {"listener." type ".*.proxy_protocol_timeout", NULL, NULL,                                           \
@@ -319,6 +319,18 @@ static const struct emq_mapping mappings[] = {
     {"mqtt.bridge.**", NULL, NULL, YET "there are no bridges", NULL},
     {"mqtt.plugins.**", NULL, NULL, NONE "Shoal has no plugins; for users see auth.password_file, for access rules "
      "auth.acl_file", NULL},
+
+    /* Of the plugins' own files, which may be given behind emq.conf in one. */
+    {"retainer.max_message_num", "retained.max_messages", convert_number, NULL, NULL},
+    {"retainer.max_payload_size", "retained.max_payload_size", convert_size, NULL, NULL},
+    {"retainer.expiry_interval", "retained.expiry", convert_duration, NULL, NULL},
+    {"retainer.storage_type", NULL, NULL, NONE "retained messages are in memory", "ram"},
+    {"module.presence.**", NULL, NULL, NONE "clients that come and go are told in the log, not in $SYS topics", "off"},
+    {"auth.user.**", NULL, NULL, NONE "this user cannot log in; users are in auth.password_file, and shoalctl "
+     "hash-password makes its lines", NULL},
+    {"auth.client.**", NULL, NULL, NONE "this client cannot log in; users are in auth.password_file, and shoalctl "
+     "hash-password makes its lines", NULL},
+    {"auth.**", NULL, NULL, NONE "users and access rights come from files, auth.password_file and auth.acl_file", NULL},
 
     SOCKET("tcp"),
     TLS("ssl"),

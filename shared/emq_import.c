@@ -10,6 +10,7 @@
 #include "shared/config_value.h"
 #include "shared/emq_directives.h"
 #include "shared/emq_file.h"
+#include "shared/emq_modules.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -79,6 +80,11 @@ static bool fits(const struct import *import, const struct config_row *row, cons
         config_value_done(row, field);
     config_errors_done(&errors);
     return fine;
+}
+
+static bool fits_at(void *import, const char *path, const json_t *value)
+{
+    return fits(import, row_of(path), value);
 }
 
 /* Converts and sets a value in its object, or warns that it was left out. */
@@ -301,6 +307,8 @@ static void take_directive(struct import *import, const struct emq_directive *di
     if (emq_key_matches(directive->key, "listener.*.*.access.*") &&
         split_listener_key(directive->key, &key) && is_converted(key.type))
         return; /* take_access() does, in order */
+    if (emq_is_module(directive->key))
+        return; /* emq_take_modules() does, in order */
     if (mapping == NULL) {
         warn(import, directive, "no such directive is known, left out");
     } else if (mapping->path == NULL) {
@@ -393,6 +401,7 @@ static char *import_text(struct import *import, const char *text, size_t size)
     for (size_t i = 0; i < import->file.count; i++)
         take_directive(import, &import->file.directives[i]);
     finish_listeners(import);
+    emq_take_modules(&import->context, &import->file, import->root, fits_at, import);
     fit_queue(json_object_get(import->root, "mqtt"));
     if (json_object_size(import->listeners) == 0)
         config_warn_line(&import->context, 0, "no listener that Shoal has: the result needs one to be valid");

@@ -227,6 +227,77 @@ static void defaults_that_differ_are_written_out(void **state)
     config_errors_done(&warnings);
 }
 
+static void topics_are_taken_over_with_their_modules(void **state)
+{
+    (void)state;
+    struct config_errors warnings = {0};
+    struct config *config = import("listener.tcp.a = 1883\n"
+                                   "listener.tcp.a.mountpoint = devices/%c/\n"
+                                   "listener.tcp.b = 1884\n"
+                                   "listener.tcp.b.mountpoint = devices\n"
+                                   "module.subscription = on\n"
+                                   "module.subscription.2.topic = to/%u\n"
+                                   "module.subscription.1.topic = $client/%c\n"
+                                   "module.subscription.1.qos = 1\n"
+                                   "module.subscription.3.topic = a/#/b\n"
+                                   "module.rewrite = on\n"
+                                   "module.rewrite.rule.1 = \"rewrite x/# ^x/y/(.+)$ z/y/$1\"\n"
+                                   "module.rewrite.rule.2 = x/y/+ ^x/(.+)$ w/$1\n"
+                                   "module.rewrite.rule.10 = y ^(y $1\n"
+                                   "module.rewrite.rule.11 = y z\n"
+                                   "retainer.max_message_num = 1000\n"
+                                   "retainer.max_payload_size = 64KB\n"
+                                   "retainer.expiry_interval = 30m\n"
+                                   "retainer.storage_type = disc\n"
+                                   "auth.user.1.username = anna\n"
+                                   "mqtt.allow_anonymous = true\n",
+        &warnings);
+    assert_string_equal(config->listeners[0].mountpoint, "devices/%c/");
+    assert_null(config->listeners[1].mountpoint);
+    assert_warned(&warnings, "emq.conf:4: listener.tcp.b.mountpoint: found \"devices\", left out");
+    const struct config_subscription *topics = config->auto_subscribe.topics.items;
+    assert_int_equal(config->auto_subscribe.topics.count, 2);
+    assert_string_equal(topics[0].topic, "$client/%c");
+    assert_int_equal(topics[0].qos, 1);
+    assert_string_equal(topics[1].topic, "to/%u");
+    assert_int_equal(topics[1].qos, 0);
+    assert_warned(&warnings, "emq.conf:7: module.subscription.1.topic: no client can publish");
+    assert_warned(&warnings, "emq.conf:9: module.subscription.3.topic: nothing that Shoal takes");
+    const struct config_rewrite_rule *rules = config->rewrite.rules.items;
+    assert_int_equal(config->rewrite.rules.count, 2); /* the first of EMQ 2 is the last here: it decides */
+    assert_string_equal(rules[0].source_topic, "x/y/+");
+    assert_string_equal(rules[1].source_topic, "x/#");
+    assert_string_equal(rules[1].re, "^x/y/(.+)$");
+    assert_string_equal(rules[1].dest_topic, "z/y/$1");
+    assert_warned(&warnings, "emq.conf:13: module.rewrite.rule.10: nothing that Shoal takes");
+    assert_warned(&warnings, "emq.conf:14: module.rewrite.rule.11: no rule such as");
+    assert_int_equal(config->retained.max_messages, 1000);
+    assert_int_equal(config->retained.max_payload_size, 65536);
+    assert_int_equal(config->retained.expiry_s, 1800);
+    assert_warned(&warnings, "emq.conf:18: retainer.storage_type: no counterpart: ");
+    assert_warned(&warnings, "emq.conf:19: auth.user.1.username: no counterpart: this user cannot log in");
+    config_free(&config);
+    config_errors_done(&warnings);
+}
+
+static void modules_that_are_off_stay_off(void **state)
+{
+    (void)state;
+    struct config_errors warnings = {0};
+    struct config *config = import("listener.tcp.a = 1883\n"
+                                   "module.subscription.1.topic = a\n"
+                                   "module.rewrite = off\n"
+                                   "module.rewrite.rule.1 = x/# ^x/y/(.+)$ z/y/$1\n"
+                                   "mqtt.allow_anonymous = true\n",
+        &warnings);
+    assert_int_equal(config->auto_subscribe.topics.count + config->rewrite.rules.count, 0);
+    assert_warned(&warnings, "emq.conf:2: module.subscription.1.topic: left out, the file does not say");
+    assert_warned(&warnings, "emq.conf:4: module.rewrite.rule.1: left out, the file does not say");
+    assert_int_equal(warnings.count, 2);
+    config_free(&config);
+    config_errors_done(&warnings);
+}
+
 static void what_has_no_counterpart_is_warned_of(void **state)
 {
     (void)state;
@@ -440,6 +511,8 @@ int main(void)
         cmocka_unit_test(directives_become_keys),
         cmocka_unit_test(tls_listeners_are_converted),
         cmocka_unit_test(defaults_that_differ_are_written_out),
+        cmocka_unit_test(topics_are_taken_over_with_their_modules),
+        cmocka_unit_test(modules_that_are_off_stay_off),
         cmocka_unit_test(what_has_no_counterpart_is_warned_of),
         cmocka_unit_test(websocket_listeners_are_converted),
         cmocka_unit_test(proxy_protocol_and_its_names_are_converted),
