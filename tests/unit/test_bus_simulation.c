@@ -1,6 +1,6 @@
 /*
  * The rules of the bus, shown without a broker: two and four workers in one process over a carrier that
- * delays, loses and repeats; workers that stop, die at any step (a head of some lanes stored, of others not)
+ * delays, loses and repeats (odd seeds) or only wakes (even seeds); workers that stop, die at any step (a head of some lanes stored, of others not)
  * and come back; clients that wander. One seed is one run.
  *
  *   test_bus_simulation                 three hundred runs with the seeds 1, 2, …

@@ -38,12 +38,22 @@ static enum status carrier_send(struct bus_carrier *carrier, unsigned peer, stru
     return STATUS_OK;
 }
 
+/* The ring: an empty message is the wake-up. */
+static void carrier_wake(struct bus_carrier *carrier, unsigned peer)
+{
+    struct worker *worker = list_entry(carrier, struct worker, carrier);
+    world_point(worker);
+    if (!worker->doomed && worker->doom_lanes == 0)
+        world_send(worker->world, worker->slot, peer, BYTES_NONE);
+}
+
 static void carrier_free(struct bus_carrier **carrier)
 {
     *carrier = NULL;
 }
 
 static const struct bus_carrier_ops carrier_ops = {.send = carrier_send, .free = carrier_free};
+static const struct bus_carrier_ops ring_ops = {.wake = carrier_wake, .free = carrier_free};
 
 static void on_alarm(void *context, unsigned peer, const char *text)
 {
@@ -180,7 +190,8 @@ void worker_start(struct worker *worker)
     worker->phase = PHASE_RECEIVE;
     worker->next_us = world->now_us + 1000 + world_random(world, 30000);
     worker->stopped_us = worker->doom = 0;
-    worker->carrier.ops = &carrier_ops;
+    worker->carrier.ops = world->in_place ? &ring_ops : &carrier_ops;
+    worker->asleep = false;
     counters_reset_gauges(&worker->counters);
     list_init(&worker->sessions);
     list_init(&worker->leaving);
@@ -367,6 +378,16 @@ static void flush_connection(struct connection *connection)
  * ---------------------------------------------------------------------------------------------------------
  */
 
+/* What lies in the rings, if this worker is awake. */
+static void read_in_place(struct worker *worker)
+{
+    if (!worker->world->in_place || worker->asleep)
+        return;
+    bus_woken(worker->bus);
+    bus_drain(worker->bus);
+    world_point(worker);
+}
+
 static void phase_receive(struct worker *worker)
 {
     struct world *world = worker->world;
@@ -383,10 +404,14 @@ static void phase_receive(struct worker *worker)
     while (worker->arrived != NULL) {
         struct flight *flight = worker->arrived;
         worker->arrived = flight->next;
-        bus_receive(worker->bus, bytes_of(flight->data, flight->size));
+        if (world->in_place)
+            worker->asleep = false;
+        else
+            bus_receive(worker->bus, bytes_of(flight->data, flight->size));
         free(flight);
         world_point(worker);
     }
+    read_in_place(worker);
     if (bus_wants_poll(worker->bus))
         bus_poll(worker->bus);
     if (world->now_us - worker->ticked_us >= TICK_US) {
@@ -423,6 +448,8 @@ static void phase_flush(struct worker *worker)
 {
     list_for_each(&worker->connections, element, following)
         flush_connection(list_entry(element, struct connection, link));
+    if (worker->world->in_place && !worker->doomed)
+        worker->asleep = bus_may_sleep(worker->bus);
 }
 
 void worker_run_phase(struct worker *worker)

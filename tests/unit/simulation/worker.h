@@ -76,6 +76,7 @@ struct worker {
     struct counters counters;
     uint8_t counters_rest[COUNTERS_PAGE_SIZE - sizeof(struct counters)]; /* a page, as the master makes it */
     struct bus_carrier carrier;
+    bool asleep; /* world->in_place: reads no ring until it is woken */
     struct bus *bus;
     struct topic_index *index;
     struct routes *routes;

@@ -74,6 +74,7 @@ void world_init(struct world *world, uint64_t seed, bool trace)
     world->incarnation = 100;
     clock_set(world->now_us, REAL_US);
     draw_weather(world);
+    world->in_place = seed % 2 == 0;
     uint8_t key[32] = {(uint8_t)seed};
     keyed_hash_init_from(&world->hash, key);
     world->lanes = fake_lanes_new(world->peers, world->weather.window);
@@ -159,7 +160,8 @@ void world_point(struct worker *worker)
 void world_send(struct world *world, unsigned from, unsigned to, struct bytes frames)
 {
     const struct weather *weather = &world->weather;
-    unsigned copies = world_chance(world, weather->lose) && !world->calm ? 0 : 1;
+    bool lost = world_chance(world, weather->lose) && !world->calm && !world->in_place;
+    unsigned copies = lost ? 0 : 1;
     if (world_chance(world, weather->repeat))
         copies++;
     for (; copies > 0; copies--) {
@@ -171,7 +173,8 @@ void world_send(struct world *world, unsigned from, unsigned to, struct bytes fr
         flight->from = from;
         flight->to = to;
         flight->size = frames.size;
-        memcpy(flight->data, frames.data, frames.size);
+        if (frames.size > 0)
+            memcpy(flight->data, frames.data, frames.size);
         struct flight **at = &world->flights;
         while (*at != NULL && (*at)->arrives_us <= flight->arrives_us)
             at = &(*at)->next;

@@ -47,7 +47,8 @@ struct world {
     uint64_t incarnation; /* last given */
     unsigned peers;
     unsigned client_count;
-    bool calm; /* nothing dies or stops any more */
+    bool calm;     /* nothing dies or stops any more */
+    bool in_place; /* the carrier only wakes, as the ring does; else it brings messages, as nanomsg does */
     bool trace;
     struct weather weather;
     struct keyed_hash hash;
