@@ -341,6 +341,8 @@ static void import_late(
     if (*request->share != NULL || session->move_in == NULL ||
         !session_move_seen(session->move_in, &view.meta))
         session_enqueue(session, request);
+    request->view = NULL; /* both end here */
+    request->object = NULL;
     publication_unref(&object);
 }
 

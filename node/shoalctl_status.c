@@ -95,7 +95,7 @@ static void print_counters(const json_t *status)
     const json_t *total;
     json_object_foreach(json_object_get(status, "counters"), name, total)
     {
-        if (json_integer_value(total) == 0)
+        if (json_integer_value(total) == 0 || strcmp(name, "node_started_ms") == 0) /* a time, shown above */
             continue;
         printf("  %-26s %14" JSON_INTEGER_FORMAT, name, json_integer_value(total));
         for (size_t slot = 0; count > 1 && slot < count; slot++)
