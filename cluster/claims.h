@@ -120,6 +120,9 @@ void claims_handed_on(struct claims *claims, struct bytes client_id, uint64_t st
 /* Of several that were given up: the newest that is older than `before`, whose stamp becomes *ret_stamp. */
 enum claim_trace claims_trace(const struct claims *claims, struct bytes client_id, uint64_t before,
     unsigned *ret_previous, uint64_t *ret_stamp);
+/* A peer with an older claim than ours asks for the client's session: it hears of ours, and closes its
+ * connection. */
+void claims_tell_newer(struct claims *claims, unsigned peer, struct bytes client_id, uint64_t stamp);
 /* The engine's answer: under which stamp the client is owned here, 0: not. */
 uint64_t claims_owned(const struct claims *claims, struct bytes client_id);
 /* The session is ours again under this stamp: its new owner died or gave it back (session_move.h,

@@ -23,6 +23,16 @@ void claims_superseded(
     claims->engine.superseded(claims->engine.context, client_id, stamp, owner);
 }
 
+void claims_tell_newer(struct claims *claims, unsigned peer, struct bytes client_id, uint64_t stamp)
+{
+    unsigned self = bus_self(claims->bus);
+    uint8_t *to = claims_begin(claims, peer, claims->scratch, CLAIMS_SUPERSEDED);
+    to = record_write_u64(to, stamp);
+    to = record_write_u8(to, (uint8_t)self);
+    to = record_write_u64(to, claims_incarnation(claims, self));
+    claims_send(claims, peer, claims_write_id(to, client_id));
+}
+
 static struct claims_superseded *find_superseded(struct claims *claims, struct bytes client_id, size_t bucket)
 {
     list_for_each(&claims->superseded_buckets[bucket], element, following)

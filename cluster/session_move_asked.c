@@ -9,6 +9,7 @@
 static bool claim_is_open(struct session_moves *moves, const struct move_request *request);
 static bool newer_asks(struct session_moves *moves, const struct move_request *request);
 static bool send_where_it_was(struct session_moves *moves, const struct move_request *request);
+static void tell_newer(struct session_moves *moves, const struct move_request *request);
 static void refuse(struct session_moves *moves, const struct move_request *request);
 static bool keep_early(struct session_moves *moves, const struct move_request *request);
 static void follow(struct session_move_out *out, const struct move_request *request);
@@ -90,11 +91,21 @@ static bool send_where_it_was(struct session_moves *moves, const struct move_req
     return true;
 }
 
+/* Of two registrars that served at the same time, each has granted a claim: ours is the newer. */
+static void tell_newer(struct session_moves *moves, const struct move_request *request)
+{
+    uint64_t owned = claims_owned(moves->claims, request->client_id);
+    if (owned > request->stamp)
+        claims_tell_newer(moves->claims, request->peer, request->client_id, owned);
+}
+
 /* Nothing here (any more), but whoever took it last, or had it before a claim that was given up, may know. */
 static void refuse(struct session_moves *moves, const struct move_request *request)
 {
     unsigned previous = BUS_PEERS_MAX;
     uint64_t before = 0;
+    if (moves->claims != NULL && !request->discard)
+        tell_newer(moves, request);
     if (moves->claims != NULL)
         (void)claims_trace(moves->claims, request->client_id, request->before, &previous, &before);
     list_for_each(&moves->outs, element, following)

@@ -391,6 +391,21 @@ static void what_is_given_back_goes_to_the_newest_that_had_it(void **state)
     assert_owner(0, first);
 }
 
+/* Two registrars that served at the same time have granted a claim each; the older owner asks the newer one.
+ */
+static void an_owner_that_asks_a_newer_one_is_superseded(void **state)
+{
+    (void)state;
+    uint64_t first = claim_granted(0, NOBODY);
+    claims_tell_newer(processes[1].claims, 0, bytes_of_text(client), first - 1);
+    fake_turns(&node, 2);
+    assert_int_equal(processes[0].superseded, 0);
+    claims_tell_newer(processes[1].claims, 0, bytes_of_text(client), first + 1);
+    fake_turns(&node, 2);
+    assert_int_equal(processes[0].superseded, 1);
+    assert_int_equal(processes[0].superseded_by, 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -407,6 +422,7 @@ int main(void)
         TEST(a_registrar_that_stood_still_does_not_prefer_its_own_old_connection),
         TEST(a_client_whose_owner_is_gone_is_served_however_old_its_connect_is),
         TEST(what_is_given_back_goes_to_the_newest_that_had_it),
+        TEST(an_owner_that_asks_a_newer_one_is_superseded),
     };
     return cmocka_run_group_tests_name("claims", tests, NULL, NULL);
 }
