@@ -6,9 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define CONNECT_BOUND_US   4500000u /* claim and move 1 s, routes 1 s, a starting worker 2 s */
+#define CONNECT_BOUND_US   4500000u  /* claim and move 1 s, routes 1 s, a starting worker 2 s */
+#define UNANSWERED_US      12000000u /* until all workers that stood still have run on, or were replaced */
 #define SUBSCRIBE_BOUND_US 1300000u
-#define PUBLISH_BOUND_US   11500000u /* a full window 5 s, then a durable peer that does not answer 5 s */
+#define PUBLISH_BOUND_US   10300000u /* a full window 5 s, then a durable peer that does not answer 5 s */
 
 static void send_packet(struct client *client, struct packet packet)
 {
@@ -234,7 +235,9 @@ static bool is_resurrected(struct client *client, uint64_t life)
     struct oracle *oracle = &client->world->oracle;
     if (life == client->life)
         return false;
-    if (!oracle->unanswered[client->number])
+    uint64_t unanswered_us = oracle->unanswered_us[client->number];
+    bool unanswered = unanswered_us != 0 && client->world->now_us < unanswered_us + UNANSWERED_US;
+    if (!oracle->uncertain[client->number] && !unanswered)
         oracle_fail(oracle, "client %u got an older session than it had", client->number);
     oracle->resurrected++;
     return true;
@@ -245,6 +248,7 @@ static void on_connack(struct client *client, const struct packet *packet)
     struct world *world = client->world;
     bool session_present = packet->flag && !is_resurrected(client, packet->life);
     client->life = packet->life;
+    world->oracle.uncertain[client->number] = false;
     client->connected = true;
     client->connack_us = world->now_us;
     longest(&world->oracle.longest_connect_us, world->now_us - client->connect_us);

@@ -44,12 +44,13 @@ struct oracle {
     struct told *told; /* owned */
     uint32_t count, capacity;
     struct heard heard[ORACLE_CLIENTS];
-    /* A claim was not answered in time, or a worker died: an older part of the session may be what is left of
-     * it. */
-    bool unanswered[ORACLE_CLIENTS];
+    /* A worker that had something of the client's session died since its last CONNACK: an older part of it
+     * may be what is found next. So it is for a while if a claim was not answered in time. */
+    bool uncertain[ORACLE_CLIENTS];
+    uint64_t unanswered_us[ORACLE_CLIENTS];
     uint64_t lost_counted; /* by the workers' counters, those of dead ones included */
     uint64_t moved, late_parts, late_doubles, resurrected, takeovers, killed, stopped, wills, acknowledged,
-        delivered, forgiven;
+        delivered, forgiven, forgiven_lost;
     uint64_t longest_connect_us, longest_subscribe_us, longest_publish_us;
     char failure[400];
 };

@@ -153,6 +153,19 @@ void session_disconnected(struct toy_session *session)
         session->inflight[i].sent_before |= session->inflight[i].used;
 }
 
+bool session_parts(const struct worker *worker, struct bytes client_id)
+{
+    const struct list *const lists[] = {&worker->sessions, &worker->leaving};
+    for (unsigned i = 0; i < 2; i++) {
+        list_for_each(lists[i], element, following)
+        {
+            if (bytes_equal(bytes_of_text(list_entry(element, struct toy_session, link)->id), client_id))
+                return true;
+        }
+    }
+    return false;
+}
+
 bool session_moves_client(const struct worker *worker, struct bytes client_id)
 {
     const struct list *const lists[] = {&worker->sessions, &worker->leaving};
@@ -652,7 +665,7 @@ void session_granted(struct connection *connection)
         return;
     }
     if (claim->outcome == CLAIM_UNANSWERED)
-        worker->world->oracle.unanswered[connection->client_number] = true;
+        worker->world->oracle.unanswered_us[connection->client_number] = worker->world->now_us;
     put_will(connection);
     if (session != NULL && (connection->clean || elsewhere)) {
         if (connection->clean)
@@ -768,6 +781,7 @@ static enum status export_state(void *context, void *pointer, bool again, struct
     (void)again;
     world_point(worker);
     session_move_write_u8(writer, session->confirmed);
+    session_move_write_u8(writer, session->late_part);
     session_move_write_u64(writer, session->life);
     session_move_write_u32(writer, session->subscribed);
     session_move_write_u16(writer, session->next_id);
@@ -876,6 +890,7 @@ static enum status import_state(void *context, void *pointer, struct bytes state
         worker->world, "worker %u has the state of %s%s", worker->slot, session->id, late ? ", late" : "");
     struct record_reader reader = record_read(state);
     bool confirmed = record_read_u8(&reader) != 0;
+    bool late_part = record_read_u8(&reader) != 0;
     uint64_t life = record_read_u64(&reader);
     uint32_t subscribed = record_read_u32(&reader);
     uint16_t next_id = record_read_u16(&reader);
@@ -894,7 +909,7 @@ static enum status import_state(void *context, void *pointer, struct bytes state
     while (reader.rest.size > 0 && !reader.failed)
         import_inflight(session, &reader, late);
     worker->world->oracle.moved++;
-    session->late_part = late;
+    session->late_part |= late || late_part;
     if (late)
         pump(session);
     return reader.failed ? STATUS_PROTOCOL : STATUS_OK;

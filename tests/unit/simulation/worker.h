@@ -72,6 +72,7 @@ struct worker {
     unsigned doom_lanes; /* in PHASE_END: only the heads of so many lanes were stored */
     uint64_t saved_heads[4], saved_cursors[4], saved_trying[4], saved_tries[4];
     uint8_t *saved_wills;
+    uint32_t saved_parts;
     /* What it is made of. */
     struct counters counters;
     uint8_t counters_rest[COUNTERS_PAGE_SIZE - sizeof(struct counters)]; /* a page, as the master makes it */
@@ -120,6 +121,8 @@ void sessions_owned(void *context, struct claims_report *report);
 uint64_t session_owned(void *context, struct bytes client_id);
 void session_superseded(void *context, struct bytes client_id, uint64_t stamp, unsigned owner);
 bool session_late(void *context, struct bytes client_id, uint64_t stamp, unsigned previous);
+/* True if there is anything of this client here. */
+bool session_parts(const struct worker *worker, struct bytes client_id);
 /* True if something of this client is coming or going here. */
 bool session_moves_client(const struct worker *worker, struct bytes client_id);
 unsigned sessions_of(const struct worker *worker, struct bytes client_id);

@@ -114,6 +114,18 @@ static void cursor_store(struct world *world, unsigned from, unsigned to, unsign
         abort();
 }
 
+/* Clients of whose sessions it has anything. */
+static uint32_t parts_of(const struct worker *worker)
+{
+    struct world *world = worker->world;
+    uint32_t parts = 0;
+    for (unsigned i = 0; i < world->client_count; i++) {
+        if (session_parts(worker, bytes_of_text(world->clients[i].id)))
+            parts |= 1u << i;
+    }
+    return parts;
+}
+
 static void save_shared(struct worker *worker)
 {
     struct world *world = worker->world;
@@ -125,6 +137,7 @@ static void save_shared(struct worker *worker)
         worker->saved_trying[peer] = *cursor_word(world, peer, worker->slot, 1);
         worker->saved_tries[peer] = *cursor_word(world, peer, worker->slot, 2);
     }
+    worker->saved_parts = parts_of(worker);
     worker->saved_wills = malloc(WILL_TABLE);
     memcpy(worker->saved_wills, world->will_maps[worker->slot], WILL_TABLE);
 }
@@ -219,13 +232,19 @@ static void notify(struct world *world, unsigned slot, bool started, struct publ
     }
 }
 
-/* What the world has to forgive for a worker's death: parts of sessions that others had not fetched yet. */
+/*
+ * What the world has to forgive for a worker's death, to those clients alone of whom it had something: parts
+ * of sessions that others had not fetched yet, and that an older part is what is left.
+ */
 static void forgive(struct world *world, const struct worker *dead)
 {
+    uint32_t parts = parts_of(dead) | (dead->doomed ? dead->saved_parts : 0);
     for (unsigned i = 0; i < world->client_count; i++) {
         struct client *client = &world->clients[i];
         bool moving = false;
-        world->oracle.unanswered[i] = true;
+        if ((parts & 1u << i) == 0)
+            continue;
+        world->oracle.uncertain[i] = true;
         for (unsigned slot = 0; slot < world->peers; slot++) {
             const struct worker *worker = &world->workers[slot];
             moving |= worker->alive && session_moves_client(worker, bytes_of_text(client->id));
