@@ -372,5 +372,6 @@ void relay_start(struct relay *relay)
 void relay_figures(const struct relay *relay, unsigned node, struct relay_figures *ret_figures)
 {
     *ret_figures = relay->nodes[node].figures;
+    ret_figures->routes = routes_of(relay->outer, relay_peer(relay, node));
     ret_figures->told = relay->nodes[node].state == RELAY_NODE_TOLD;
 }

@@ -150,6 +150,11 @@ void routes_want_anew(struct routes *routes)
     }
 }
 
+uint64_t routes_of(const struct routes *routes, unsigned peer)
+{
+    return routes->peers[peer].routes;
+}
+
 size_t routes_announced(const struct routes *routes)
 {
     return routes->announced_count;

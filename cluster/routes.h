@@ -140,6 +140,7 @@ void routes_want_anew(struct routes *routes);
  * time-outs. */
 uint64_t routes_next_us(const struct routes *routes);
 
+uint64_t routes_of(const struct routes *routes, unsigned peer); /* that the peer wants, as far as known */
 size_t routes_announced(const struct routes *routes); /* own filters and groups, lingering ones too */
 
 #endif

@@ -154,6 +154,9 @@ void child_ready(struct child *child);
  */
 void child_generation_switched(struct child *child, const char *refused);
 
+/* Link: what `shoalctl cluster status` is to show of a node, a JSON object; cut if it is long. */
+void child_tell_node(struct child *child, unsigned peer, const char *json);
+
 /* Runs the event loop until child_end(). The caller frees its own things afterwards and returns an exit code.
  */
 void child_run(struct child *child);

@@ -289,6 +289,13 @@ void child_ready(struct child *child)
     send_to_master(child, (struct control_message){.type = CONTROL_READY});
 }
 
+void child_tell_node(struct child *child, unsigned peer, const char *json)
+{
+    struct control_message message = {.type = CONTROL_NODE_STATUS, .peer = (uint16_t)peer};
+    snprintf(message.text, sizeof message.text, "%s", json);
+    send_to_master(child, message);
+}
+
 void child_run(struct child *child)
 {
     while (!child->private->ended) {

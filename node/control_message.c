@@ -73,6 +73,7 @@ static const struct message_shape {
     [CONTROL_PONG] = {"PONG", 0, 0, {U64(number)}},
     [CONTROL_UNADOPTED] = {"UNADOPTED", 0, 0, {U16(slot)}},
     [CONTROL_SWITCHED] = {"SWITCHED", 0, 0, {U64(number)}},
+    [CONTROL_NODE_STATUS] = {"NODE_STATUS", 0, 0, {U16(peer), TEXT(text)}},
     [CONTROL_REFUSED] = {"REFUSED", 0, 0, {U64(number), TEXT(text)}},
 };
 

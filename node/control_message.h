@@ -39,12 +39,13 @@ enum control_type {
     CONTROL_TICKET_KEY = 18, /* number: from when on (seconds), ticket_key; also before CONTROL_BEGIN */
     CONTROL_SOCKETS = 17,    /* slot, places: those of the slot that were not there before */
     /* child → master */
-    CONTROL_READY = 30,     /* serves */
-    CONTROL_PONG = 31,      /* number of the ping */
-    CONTROL_UNADOPTED = 32, /* slot */
-    CONTROL_SWITCHED = 33,  /* number: serves with this generation now */
-    CONTROL_REFUSED = 34,   /* number, text: stays with the generation that it had */
-    CONTROL_TYPES = 35,
+    CONTROL_READY = 30,       /* serves */
+    CONTROL_PONG = 31,        /* number of the ping */
+    CONTROL_UNADOPTED = 32,   /* slot */
+    CONTROL_SWITCHED = 33,    /* number: serves with this generation now */
+    CONTROL_REFUSED = 34,     /* number, text: stays with the generation that it had */
+    CONTROL_NODE_STATUS = 36, /* peer, text: what the link tells of a node, as JSON */
+    CONTROL_TYPES = 40,
 };
 
 struct control_message {

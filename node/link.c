@@ -18,6 +18,7 @@
 #include "shared/log.h"
 #include "shared/topic_index.h"
 
+#include <jansson.h>
 #include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <stdlib.h>
@@ -209,6 +210,36 @@ static void on_again(evutil_socket_t fd, short events, void *context)
     bus_poll(link->links);
 }
 
+static const char *state_of(const struct wire_figures *wire, const struct relay_figures *relay)
+{
+    if (!wire->up)
+        return "lost";
+    if (!wire->session)
+        return "reconnecting";
+    return relay->told ? "joined" : "joining";
+}
+
+/* For the master, which answers shoalctl. */
+static void tell_node(struct link *link, unsigned node)
+{
+    struct wire_figures wire;
+    struct relay_figures relay;
+    wire_figures(link->wire, node, &wire);
+    relay_figures(link->relay, node, &relay);
+    wire.last_refusal[100] = '\0';
+    json_t *object = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "state",
+        state_of(&wire, &relay), "incarnation", (json_int_t)wire.who.node, "round_trip_us",
+        (json_int_t)wire.round_trip_us, "sessions", (json_int_t)wire.sessions, "backlog_bytes",
+        (json_int_t)wire.backlog, "frames_sent", (json_int_t)relay.forwarded, "frames_received",
+        (json_int_t)relay.received, "routes", (json_int_t)relay.routes, "lost", (json_int_t)relay.lost,
+        "certificate_ends_s", (json_int_t)wire.certificate_expires_s, "refusal", wire.last_refusal);
+    char *text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
+    if (text != NULL)
+        child_tell_node(link->child, link->child->peers + node, text);
+    free(text);
+    json_decref(object);
+}
+
 static void on_tick(evutil_socket_t fd, short events, void *context)
 {
     struct link *link = context;
@@ -216,6 +247,10 @@ static void on_tick(evutil_socket_t fd, short events, void *context)
     (void)events;
     link_sockets_tick(link->sockets);
     wire_tick(link->wire, clock_monotonic_us());
+    for (unsigned node = 0; node < link->count; node++) { /* one every so many ticks, each twice a second */
+        if (node != link->self && (link->ticks + node * 3) % 50 == 0)
+            tell_node(link, node);
+    }
     if (++link->ticks % SECOND_TICKS == 0) {
         bus_tick(link->workers);
         bus_tick(link->links);

@@ -360,6 +360,16 @@ static void on_unadopted(const struct master_child *adopter, unsigned slot)
     start_again(child);
 }
 
+static void on_node_status(struct master_child *child, const struct control_message *message)
+{
+    const struct master_memory *memory = child->all->memory;
+    unsigned node = (unsigned)message->peer - memory->peers;
+    if (message->peer < memory->peers || node >= memory->nodes)
+        return;
+    json_decref(child->all->nodes[node]);
+    child->all->nodes[node] = json_loads(message->text, 0, NULL); /* NULL if it was cut */
+}
+
 void master_child_message(struct master_child *child, const struct control_message *message)
 {
     child->answered_us = clock_monotonic_us();
@@ -372,6 +382,9 @@ void master_child_message(struct master_child *child, const struct control_messa
         break;
     case CONTROL_UNADOPTED:
         on_unadopted(child, message->slot);
+        break;
+    case CONTROL_NODE_STATUS:
+        on_node_status(child, message);
         break;
     case CONTROL_SWITCHED:
     case CONTROL_REFUSED:
@@ -533,6 +546,8 @@ void master_children_close(struct master_children **children)
         event_free(all->tick);
     if (all->deadline != NULL)
         event_free(all->deadline);
+    for (unsigned node = 0; node < CHILD_NODES_MAX; node++)
+        json_decref(all->nodes[node]);
     free(all->table);
     free(all);
     *children = NULL;

@@ -12,6 +12,7 @@
 #ifndef NODE_MASTER_CHILDREN_H
 #define NODE_MASTER_CHILDREN_H
 
+#include "node/child.h"
 #include "node/control_channel.h"
 #include "node/master_folders.h"
 #include "node/master_generation.h"
@@ -20,6 +21,7 @@
 #include "node/master_memory.h"
 #include "node/master_tickets.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -75,13 +77,14 @@ struct master_children {
     struct master_log *log;
     uint8_t node_key[32];
     uint8_t decoy_key[32];
-    unsigned count;             /* of workers */
-    unsigned total;             /* of children: in a cluster the link comes behind the workers */
-    uint64_t life;              /* of this node: the first incarnation */
-    struct master_child *table; /* owned, [slot], [count] is the link */
-    struct event *tick;         /* owned; pings */
-    struct event *deadline;     /* owned; of the stop */
-    uint64_t tick_us;           /* when the last tick was */
+    unsigned count;                 /* of workers */
+    unsigned total;                 /* of children: in a cluster the link comes behind the workers */
+    uint64_t life;                  /* of this node: the first incarnation */
+    struct master_child *table;     /* owned, [slot], [count] is the link */
+    json_t *nodes[CHILD_NODES_MAX]; /* owned; what the link told last of each; NULL: nothing yet */
+    struct event *tick;             /* owned; pings */
+    struct event *deadline;         /* owned; of the stop */
+    uint64_t tick_us;               /* when the last tick was */
     bool all_ready_told;
     bool stopping;
     bool forced; /* a child had to be killed to stop the node */

@@ -115,6 +115,28 @@ static json_t *lanes_array(const struct master *master)
     return array;
 }
 
+/* NULL: a node alone. */
+static json_t *cluster_object(const struct master *master)
+{
+    const struct config_cluster *cluster = &master->running->config->cluster;
+    if (cluster->count == 0)
+        return NULL;
+    json_t *nodes = json_array();
+    for (unsigned node = 0; node < cluster->count; node++) {
+        json_t *object = node < master->memory.nodes && master->children->nodes[node] != NULL
+                             ? json_deep_copy(master->children->nodes[node])
+                             : json_object();
+        json_object_set_new(object, "name", json_string(cluster->nodes[node].name));
+        json_object_set_new(object, "address", json_string(cluster->nodes[node].bus.text));
+        if (node == cluster->self)
+            json_object_set_new(object, "state", json_string("this node"));
+        else if (json_object_get(object, "state") == NULL)
+            json_object_set_new(object, "state", json_string("unknown"));
+        json_array_append_new(nodes, object);
+    }
+    return json_pack("{s:s, s:o}", "name", cluster->name, "nodes", nodes);
+}
+
 json_t *master_status(const struct master *master)
 {
     struct counters sum;
@@ -127,6 +149,9 @@ json_t *master_status(const struct master *master)
     json_object_set_new(status, "node", json_string(master->running->config->node.name));
     json_object_set_new(status, "config", json_string(master->running->config->file));
     json_object_set_new(status, "reload", master_reload_status(master->reload));
+    json_t *cluster = cluster_object(master);
+    if (cluster != NULL)
+        json_object_set_new(status, "cluster", cluster);
     json_object_set_new(status, "processes", processes_array(master));
     json_object_set_new(status, "listeners", listeners_array(master));
     json_object_set_new(status, "counters", counters_object(&sum));

@@ -23,6 +23,7 @@ static const char help[] =
     "\n"
     "  shoalctl -c FILE status [--json]   processes, listeners, connections, counters, bus lanes\n"
     "  shoalctl -c FILE stop              stops the node and waits for its end\n"
+    "  shoalctl --cluster FILE --node NAME cluster status [--json]   the other nodes, as this one sees them\n"
     "  shoalctl -c FILE reload [--json]   reads configuration and certificates anew, worker by worker\n"
     "  shoalctl -c FILE reload --dry-run  what that would change, and what is wrong; changes nothing\n"
     "  shoalctl import-emq FILE [-o OUT]  converts an EMQ 2.x emq.conf into a configuration of Shoal\n"
@@ -45,6 +46,7 @@ struct command_line {
     struct config_source source;
     const char *socket;
     const char *command;
+    bool cluster; /* of the cluster */
     bool json;
     bool dry_run;
 };
@@ -78,6 +80,10 @@ static int parse(int count, char **arguments, struct command_line *ret_line)
             line.json = true;
         } else if (strcmp(argument, "--dry-run") == 0) {
             line.dry_run = true;
+        } else if (line.command != NULL && strcmp(line.command, "cluster") == 0 &&
+                   strcmp(argument, "status") == 0) {
+            line.command = "status";
+            line.cluster = true;
         } else if (argument[0] == '-' || line.command != NULL) {
             return usage_error("unknown argument ", argument);
         } else {
@@ -85,7 +91,8 @@ static int parse(int count, char **arguments, struct command_line *ret_line)
         }
     }
     if (line.command == NULL)
-        return usage_error("no command: ", "status, reload, stop, import-emq or hash-password");
+        return usage_error(
+            "no command: ", "status, cluster status, reload, stop, import-emq or hash-password");
     bool reload = strcmp(line.command, "reload") == 0;
     if (!reload && strcmp(line.command, "status") != 0 && strcmp(line.command, "stop") != 0)
         return usage_error("unknown command ", line.command);
@@ -173,8 +180,14 @@ static int show(const struct command_line *line, int fd, const json_t *answer)
     }
     if (reload)
         return shoalctl_print_reload(answer, line->dry_run);
-    shoalctl_print_status(answer);
-    return SHOALCTL_EXIT_OK;
+    if (!line->cluster) {
+        shoalctl_print_status(answer);
+        return SHOALCTL_EXIT_OK;
+    }
+    if (shoalctl_print_cluster(answer))
+        return SHOALCTL_EXIT_OK;
+    fputs("shoalctl: the node is alone: it was started with -c, not --cluster\n", stderr);
+    return SHOALCTL_EXIT_REFUSED;
 }
 
 static int converse(const struct command_line *line, int fd)

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static const char *text(const json_t *object, const char *key)
 {
@@ -146,4 +147,42 @@ void shoalctl_print_status(const json_t *status)
     print_listeners(status);
     print_counters(status);
     print_lanes(status);
+}
+
+static void print_date(const json_t *object, const char *key)
+{
+    json_int_t value = number(object, key);
+    char text_of[32] = "-";
+    time_t time_s = (time_t)value;
+    struct tm parts;
+    if (value != 0 && gmtime_r(&time_s, &parts) != NULL)
+        strftime(text_of, sizeof text_of, "%Y-%m-%d", &parts);
+    printf(" %11s", text_of);
+}
+
+static void print_node(const json_t *node)
+{
+    static const char *const columns[] = {
+        "round_trip_us", "routes", "frames_sent", "frames_received", "backlog_bytes", "lost", "sessions"};
+    char value[24];
+    printf("  %-16s %-22s %-12s", text(node, "name"), text(node, "address"), text(node, "state"));
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++)
+        printf(" %10s", number_text(node, columns[i], value, sizeof value));
+    print_date(node, "certificate_ends_s");
+    puts("");
+    if (*text(node, "refusal") != '-' && *text(node, "refusal") != '\0')
+        printf("    last trouble: %s\n", text(node, "refusal"));
+}
+
+bool shoalctl_print_cluster(const json_t *status)
+{
+    const json_t *cluster = json_object_get(status, "cluster"), *node;
+    if (!json_is_object(cluster))
+        return false;
+    printf("cluster %s, seen by node %s\n  %-16s %-22s %-12s %10s %10s %10s %10s %10s %10s %10s %11s\n",
+        text(cluster, "name"), text(status, "node"), "node", "address", "state", "rtt µs", "routes", "sent",
+        "received", "backlog", "lost", "sessions", "cert. ends");
+    size_t i;
+    json_array_foreach(json_object_get(cluster, "nodes"), i, node) print_node(node);
+    return true;
 }

@@ -429,6 +429,8 @@ static enum status open_agreement(struct worker *worker)
     if (status != STATUS_OK)
         return status;
     struct routes_settings routes = {.bus = worker->bus,
+        /* The link tells the nodes what all workers of this one want. */
+        .tell = worker->child->peers == 64 ? UINT64_MAX : (UINT64_C(1) << worker->child->peers) - 1,
         .index = worker->index,
         .counters = worker->counters,
         .table = worker->route_table,

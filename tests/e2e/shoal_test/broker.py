@@ -101,10 +101,14 @@ class Broker:
         with open(self.file, "w") as out:
             json.dump(self.config, out, indent=1)
 
+    def source(self):
+        """Where the programs find the configuration, on their command lines."""
+        return ["-c", self.file]
+
     # Start and stop --------------------------------------------------------------------------------------------
     def start(self, probe=True):
         """probe: also wait until a client without credentials is served."""
-        self.child = processes.Child([self.program, "-c", self.file], self.log_file, env={
+        self.child = processes.Child([self.program, *self.source()], self.log_file, env={
             "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "print_stacktrace=1"})
         self.wait_ready()
         if probe:
@@ -177,7 +181,7 @@ class Broker:
 
     def control(self, *words, check=True):
         """Runs shoalctl, returns its output."""
-        done = subprocess.run([str(BIN / "shoalctl"), "-c", self.file, *words], capture_output=True, text=True,
+        done = subprocess.run([str(BIN / "shoalctl"), *self.source(), *words], capture_output=True, text=True,
                               timeout=DEADLINE, check=False)
         if check and done.returncode:
             raise AssertionError("shoalctl %s: %d\n%s%s" % (words, done.returncode, done.stdout, done.stderr))
