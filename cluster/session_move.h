@@ -76,12 +76,12 @@ struct session_moves_ops {
     void *(*take_out)(
         void *context, struct bytes client_id, uint64_t stamp, bool discard, struct session_move_out *out);
     /*
-     * Writes subscriptions, settings and everything in flight in both directions; not the queue. Changes
-     * nothing: it may come to taken_back. `again`: a late part was imported since; write the subscriptions
-     * and settings only, what is in flight has been written or was queued by the import. STATUS_NO_MEMORY.
+     * Writes subscriptions, settings and everything in flight in both directions as they are now; not the
+     * queue. Changes nothing: it may come to taken_back, or to another that is given the session.
+     * STATUS_NO_MEMORY.
      */
     enum status (*export_state)(
-        void *context, void *session, bool again, struct session_move_writer *writer) CHECK_RESULT;
+        void *context, void *session, struct session_move_writer *writer) CHECK_RESULT;
     /* Takes the next queued delivery off the queue: a reference for the caller, and the engine's note on it
        (granted QoS, Subscription Identifiers, …; at most SESSION_MOVE_NOTE_MAX), borrowed until the next
        call. NULL: empty. */

@@ -97,7 +97,7 @@ static void export_to(struct session_move_out *out, unsigned peer, uint64_t id)
     out->writer.size = 0;
     out->writer.failed = false;
     write_heard(moves, &out->writer);
-    enum status status = moves->ops->export_state(moves->context, out->session, false, &out->writer);
+    enum status status = moves->ops->export_state(moves->context, out->session, &out->writer);
     if (status == STATUS_OK && out->writer.size <= UINT32_MAX)
         status = hash_table_insert(&moves->outs_by_target, moves_mix(id, peer), out);
     if (status != STATUS_OK) {

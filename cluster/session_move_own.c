@@ -119,7 +119,7 @@ static enum status copy_own(struct session_move_in *in, void *old)
     struct session_moves *moves = in->moves;
     const struct session_moves_ops *ops = moves->ops;
     struct session_move_writer writer = {0};
-    enum status status = ops->export_state(moves->context, old, false, &writer);
+    enum status status = ops->export_state(moves->context, old, &writer);
     if (status == STATUS_OK)
         status = ops->import_state(moves->context, in->session, bytes_of(writer.data, writer.size), in->late);
     free(writer.data);

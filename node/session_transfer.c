@@ -135,8 +135,7 @@ static void write_packet_id(void *context, uint16_t packet_id)
     session_move_write_u16(context, packet_id);
 }
 
-static enum status export_state(
-    void *context, void *session_pointer, bool again, struct session_move_writer *writer)
+static enum status export_state(void *context, void *session_pointer, struct session_move_writer *writer)
 {
     (void)context;
     struct session *session = session_pointer;
@@ -150,12 +149,11 @@ static enum status export_state(
     {
         write_subscription(writer, &list_entry(element, struct session_subscription, siblings)->subscription);
     }
-    session_move_write_u32(writer, again ? 0 : session->awaiting.count);
-    if (!again)
-        awaiting_for_each(&session->awaiting, write_packet_id, writer);
+    session_move_write_u32(writer, session->awaiting.count);
+    awaiting_for_each(&session->awaiting, write_packet_id, writer);
     session_move_write_u16(writer, session->inflight.next_id);
-    session_move_write_u32(writer, again ? 0 : session->inflight.count);
-    for (uint32_t i = 0; !again && i < session->inflight.span; i++) {
+    session_move_write_u32(writer, session->inflight.count);
+    for (uint32_t i = 0; i < session->inflight.span; i++) {
         const struct delivery *slot = inflight_at(&session->inflight, i);
         if (slot->state != DELIVERY_FREE)
             write_inflight(writer, slot);

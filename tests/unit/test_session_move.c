@@ -66,9 +66,9 @@ static void *take_out(
     return &it->session;
 }
 
-static enum status export_state(void *context, void *pointer, bool again, struct session_move_writer *writer)
+static enum status export_state(void *context, void *pointer, struct session_move_writer *writer)
 {
-    (void)context, (void)again;
+    (void)context;
     session_move_write(writer, bytes_of_text(((struct session *)pointer)->state));
     return STATUS_OK;
 }

@@ -774,11 +774,10 @@ static void *take_out(
     return session;
 }
 
-static enum status export_state(void *context, void *pointer, bool again, struct session_move_writer *writer)
+static enum status export_state(void *context, void *pointer, struct session_move_writer *writer)
 {
     struct worker *worker = context;
     const struct toy_session *session = pointer;
-    (void)again;
     world_point(worker);
     session_move_write_u8(writer, session->confirmed);
     session_move_write_u8(writer, session->late_part);
