@@ -103,7 +103,7 @@ void connection_send(struct connection *connection, const struct packet *packet)
 /* The client closes it. */
 void connection_leave(struct connection *connection, bool politely);
 
-/* session.c */
+/* session*.c */
 extern const struct session_moves_ops toy_session_ops;
 struct toy_session *session_find(struct worker *worker, struct bytes client_id);
 void session_granted(struct connection *connection);
@@ -127,7 +127,7 @@ bool session_parts(const struct worker *worker, struct bytes client_id);
 bool session_moves_client(const struct worker *worker, struct bytes client_id);
 unsigned sessions_of(const struct worker *worker, struct bytes client_id);
 
-/* worker.c, for session.c */
+/* worker.c, for session*.c */
 void connection_put(struct connection *connection, const struct packet *packet);
 /* `abnormally`: its will is due. */
 void connection_close(struct connection *connection, bool abnormally);
