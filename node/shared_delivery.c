@@ -231,13 +231,36 @@ static bool may_read(const struct subscription *member, const struct publication
     return !member->check_read || session_may_read(member->subscriber, view->topic);
 }
 
+/* What it has not acknowledged: those who never do pile it up. */
+static uint32_t backlog(const struct session *session)
+{
+    return session->inflight.count + session->queue.count;
+}
+
+/* For what another has left behind: who has least to do is likeliest to acknowledge it, before it is left
+   behind once more and the limit of SHARE_HOPS_MAX comes near. From `first` on. */
+static struct subscription *least_busy(
+    struct topic_group *group, struct subscription *first, const struct publication_view *view)
+{
+    struct subscription *best = may_read(first, view) ? first : NULL;
+    uint32_t count = group->connected > 0 ? group->connected : group->count;
+    for (uint32_t i = 1; i < count && i < CHOICES_MAX; i++) {
+        struct subscription *next = group->members[(first->position + i) % count];
+        if (may_read(next, view) && (best == NULL || backlog(next->subscriber) < backlog(best->subscriber)))
+            best = next;
+    }
+    return best;
+}
+
 /* The strategy's, unless that one may not read the topic, or its queue is full and the strategy leaves a
    choice: then the next that is better. NULL: nobody may read it. */
-static struct subscription *choose_member(
-    struct topic_group *group, const struct share_query *query, const struct publication_view *view)
+static struct subscription *choose_member(struct topic_group *group, const struct share_query *query,
+    const struct publication_view *view, unsigned hops)
 {
     struct subscription *first = share_pick_member(group, query);
     bool free_choice = query->strategy == SHARE_ROUND_ROBIN || query->strategy == SHARE_LOCAL;
+    if (hops > 0 && free_choice)
+        return least_busy(group, first, view);
     if (may_read(first, view) && !(free_choice && queue_full(first->subscriber)))
         return first;
     uint32_t count = group->connected > 0 ? group->connected : group->count;
@@ -253,7 +276,7 @@ void share_deliver(struct worker *worker, struct topic_group *group, unsigned ho
     const struct share_source *source, const struct publication_view *view, struct publication **object)
 {
     struct share_query query = share_query_for(worker, view);
-    const struct subscription *member = choose_member(group, &query, view);
+    const struct subscription *member = choose_member(group, &query, view, hops);
     if (member == NULL) {
         worker->counters->dropped_denied++;
         if (source->number != 0)

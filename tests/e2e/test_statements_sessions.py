@@ -249,7 +249,8 @@ class Wills(Case):
                 reader.subscribe(topic, 2)
                 reader.publish(topic, b"live", 1)
                 reader.wait_messages(1 + retain)
-                self.assertEqual(sorted(reader.payloads()), [b"live", b"x"][:1 + retain])
+                self.assertEqual(sorted((got.payload, got.retain) for got in reader.messages),
+                                 [(b"live", False), (b"x", True)][:1 + retain])
                 self.published(broker, watcher)
 
     @cost(3)

@@ -72,9 +72,11 @@ class AcrossWorkers(Case):
                 before = len(reader.messages)
                 reader.subscribe("kept", 1)
                 reader.wait_messages(before + 1)
-                # Retained, or as it was published if it is still on its way to the reader's worker.
-                self.assertEqual(reader.messages[before].payload, b"%d" % turn)
+                self.assertEqual([(got.payload, got.retain) for got in reader.messages[before:]],
+                                 [(b"%d" % turn, True)])
                 reader.unsubscribe("kept")
+                reader.ping()
+                self.assertEqual(len(reader.messages), before + 1)
 
     @workers(2, 4)
     def test_unsubscribe_holds_for_the_client(self, count):
