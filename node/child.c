@@ -330,15 +330,16 @@ static enum status take_generation(
     struct child *child, const struct control_message *message, const char **ret_what)
 {
     struct child_generation *current = &child->private->current;
-    enum status status =
-        child_generation_take(message->number, message->places, message->descriptors[START_FD_CONFIG],
-            message->descriptors[START_FD_SECRETS], message->descriptors[START_FD_ACCESS], current, ret_what);
+    enum status status = child_generation_take(message->number, message->places,
+        message->descriptors[START_FD_CONFIG], message->descriptors[START_FD_SECRETS],
+        message->descriptors[START_FD_ACCESS], message->descriptors[START_FD_REVOKED], current, ret_what);
     child->config = current->config;
     child->places = current->places;
     if (status == STATUS_OK)
         tls_tickets_set_lifetime(child->tickets, child->config->tickets.lifetime_s);
     child->secrets = current->secrets;
     child->access = current->access;
+    child->revoked = current->revoked;
     return status;
 }
 
@@ -346,6 +347,7 @@ void child_forget_secrets(struct child *child)
 {
     child_generation_forget(&child->private->current);
     child->secrets = child->access = BYTES_NONE;
+    child->revoked = NULL;
 }
 
 static enum status map_counters(struct child *child, int fd)

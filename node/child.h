@@ -116,7 +116,8 @@ struct child {
     struct bytes secrets; /* what tls_material_serialize() made; read-only, locked, never dumped; gone after
                              child_forget_secrets() */
     struct bytes access;  /* what access_files_load() made; read-only, never dumped; gone as well then */
-    struct event_base *base; /* owned by the child module */
+    struct tls_revoked *revoked; /* … and so is this, unless shared */
+    struct event_base *base;     /* owned by the child module */
 
     void *counters_base;       /* all pages: counters_sum(counters_base, counters_pages, …) */
     unsigned counters_pages;   /* one per worker, then the master's */

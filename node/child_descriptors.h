@@ -22,6 +22,7 @@ enum start_descriptor {
     START_FD_CONFIG,  /* sealed memfd: config_to_json(), without passwords */
     START_FD_SECRETS, /* sealed memfd: tls_material_serialize(), for the link tls_material_serialize_link() */
     START_FD_ACCESS,  /* sealed memfd: access_files_load() */
+    START_FD_REVOKED, /* sealed memfd: tls_material_serialize_revoked() */
     START_FD_COUNTERS, /* memfd of counters.h */
     START_FD_WAKE,     /* eventfd by which the peers wake this child (bus_carrier_ring.h); outlives it */
     START_FD_COUNT,
@@ -32,6 +33,7 @@ enum generation_descriptor {
     GENERATION_FD_CONFIG,
     GENERATION_FD_SECRETS,
     GENERATION_FD_ACCESS,
+    GENERATION_FD_REVOKED,
     GENERATION_FD_COUNT,
 };
 

@@ -62,7 +62,7 @@ static enum status take_secret(int fd, struct bytes *ret_block, bool lock)
 }
 
 enum status child_generation_take(uint64_t number, const uint8_t places[CONFIG_LISTENERS_MAX], int config,
-    int secrets, int access, struct child_generation *ret_generation, const char **ret_what)
+    int secrets, int access, int revoked, struct child_generation *ret_generation, const char **ret_what)
 {
     struct child_generation generation = {.number = number};
     memcpy(generation.places, places, sizeof generation.places);
@@ -75,6 +75,10 @@ enum status child_generation_take(uint64_t number, const uint8_t places[CONFIG_L
     if (status == STATUS_OK) {
         what = "map the access files";
         status = take_secret(access, &generation.access, false);
+    }
+    if (status == STATUS_OK) {
+        what = "map the revoked certificates";
+        status = tls_revoked_map(revoked, &generation.revoked);
     }
     if (status != STATUS_OK) {
         child_generation_done(&generation);
@@ -89,6 +93,7 @@ void child_generation_forget(struct child_generation *generation)
 {
     unmap_block(&generation->secrets);
     unmap_block(&generation->access);
+    tls_revoked_unref(&generation->revoked);
 }
 
 void child_generation_done(struct child_generation *generation)

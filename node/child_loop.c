@@ -106,9 +106,10 @@ static enum status on_generation(struct child *child, const struct control_messa
     struct child_private *private = child->private;
     struct child_generation next;
     const char *what = NULL;
-    enum status status = child_generation_take(message->number, message->places,
-        message->descriptors[GENERATION_FD_CONFIG], message->descriptors[GENERATION_FD_SECRETS],
-        message->descriptors[GENERATION_FD_ACCESS], &next, &what);
+    enum status status =
+        child_generation_take(message->number, message->places, message->descriptors[GENERATION_FD_CONFIG],
+            message->descriptors[GENERATION_FD_SECRETS], message->descriptors[GENERATION_FD_ACCESS],
+            message->descriptors[GENERATION_FD_REVOKED], &next, &what);
     control_close_descriptors(message);
     if (status != STATUS_OK || child->handlers.generation == NULL) {
         struct control_message answer = {.type = CONTROL_REFUSED, .number = message->number};

@@ -52,6 +52,17 @@ static enum status make_secrets(const struct tls_material *material, bool link, 
     return status;
 }
 
+static enum status make_revoked(const struct tls_material *material, int *ret_fd)
+{
+    uint8_t *block = NULL;
+    size_t size = 0;
+    enum status status = tls_material_serialize_revoked(material, &block, &size);
+    if (status == STATUS_OK)
+        status = sealed_block_make("shoal-revoked", bytes_of(block, size), ret_fd);
+    tls_material_wipe(&block, size);
+    return status;
+}
+
 /* ---- certificates ----------------------------------------------------------------------------------------
  */
 
@@ -128,6 +139,8 @@ static enum status load_files(
         tls_material_remember(material, &next->past);
         next->certificates = describe_certificates(next->config, material);
         status = make_secrets(material, false, &next->secrets_fd);
+        if (status == STATUS_OK)
+            status = make_revoked(material, &next->revoked_fd);
         if (status == STATUS_OK && next->config->cluster.count > 0)
             status = make_secrets(material, true, &next->link_secrets_fd);
     }
@@ -154,6 +167,7 @@ static void leave_out_unreadable(struct config *config)
         tls->keyfile = no_password ? NULL : if_readable(tls->keyfile);
         tls->certfile = if_readable(tls->certfile);
         tls->cacertfile = if_readable(tls->cacertfile);
+        tls->crlfile = if_readable(tls->crlfile);
     }
     config->bus.keyfile = if_readable(config->bus.keyfile);
     config->bus.certfile = if_readable(config->bus.certfile);
@@ -196,7 +210,8 @@ enum status generation_load(const struct config_source *source, const struct gen
         .config_fd = -1,
         .secrets_fd = -1,
         .link_secrets_fd = -1,
-        .access_fd = -1};
+        .access_fd = -1,
+        .revoked_fd = -1};
     errors->further = check_files;
     errors->context = (void *)running;
     enum status status = config_load_source(source, &next->config, errors);
@@ -222,6 +237,7 @@ void generation_free(struct generation **generation)
     descriptor_close(&old->secrets_fd);
     descriptor_close(&old->link_secrets_fd);
     descriptor_close(&old->access_fd);
+    descriptor_close(&old->revoked_fd);
     json_decref(old->certificates);
     config_differences_done(&old->differences);
     config_free(&old->config);

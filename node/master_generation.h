@@ -22,6 +22,7 @@ struct generation {
     int secrets_fd;        /* owned: tls_material_serialize() */
     int link_secrets_fd;   /* owned: tls_material_serialize_link(); -1: a node alone */
     int access_fd;         /* owned: access_files_load() */
+    int revoked_fd;        /* owned: tls_material_serialize_revoked() */
     struct tls_material_past past;
     uint8_t access_digest[TLS_DIGEST_SIZE];
     struct access_summary users;           /* of the password file */

@@ -240,6 +240,7 @@ static void ask(struct master_reload *reload, struct master_child *child)
     message.descriptors[GENERATION_FD_CONFIG] = target->config_fd;
     message.descriptors[GENERATION_FD_SECRETS] = target->secrets_fd;
     message.descriptors[GENERATION_FD_ACCESS] = target->access_fd;
+    message.descriptors[GENERATION_FD_REVOKED] = target->revoked_fd;
     master_listeners_places(listeners, message.places);
     reload->asked = child;
     arm_deadline(reload);

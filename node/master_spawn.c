@@ -85,6 +85,7 @@ static void send_start(struct master_child *child)
     message.descriptors[START_FD_SECRETS] =
         master_child_is_link(child) ? all->generation->link_secrets_fd : all->generation->secrets_fd;
     message.descriptors[START_FD_ACCESS] = all->generation->access_fd;
+    message.descriptors[START_FD_REVOKED] = all->generation->revoked_fd;
     message.descriptors[START_FD_COUNTERS] = all->memory->counters;
     message.descriptors[START_FD_WAKE] = all->memory->wakes[child->slot];
     master_child_send(child, &message);

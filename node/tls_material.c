@@ -133,6 +133,7 @@ void tls_material_remember(const struct tls_material *material, struct tls_mater
     for (size_t i = 0; i < material->count; i++) {
         remember_file(&ret_past->known, material->listeners[i].files.chain);
         remember_file(&ret_past->known, material->listeners[i].files.authorities);
+        remember_file(&ret_past->known, material->listeners[i].files.revoked);
     }
     remember_file(&ret_past->known, material->link.files.chain);
     remember_file(&ret_past->known, material->link.files.authorities);
@@ -192,6 +193,25 @@ enum status tls_material_serialize_link(
     return serialize(&link, 1, ret_block, ret_size);
 }
 
+enum status tls_material_serialize_revoked(
+    const struct tls_material *material, uint8_t **ret_block, size_t *ret_size)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < material->count; i++)
+        size += field_size(bytes_of_text(material->listeners[i].name)) +
+                field_size(material->listeners[i].files.revoked);
+    uint8_t *block = malloc(size + 1), *end = block;
+    if (!block)
+        return STATUS_NO_MEMORY;
+    for (size_t i = 0; i < material->count; i++) {
+        end = put_field(end, bytes_of_text(material->listeners[i].name));
+        end = put_field(end, material->listeners[i].files.revoked);
+    }
+    *ret_block = block;
+    *ret_size = size;
+    return STATUS_OK;
+}
+
 void tls_material_wipe(uint8_t **block, size_t size)
 {
     if (*block)
@@ -224,7 +244,7 @@ static enum status find_listener(struct bytes block, const char *name, struct tl
     enum status status = STATUS_NOT_FOUND;
     for (uint32_t i = 0; i < count; i++) {
         struct bytes its_name;
-        struct tls_files files;
+        struct tls_files files = {.revoked = BYTES_NONE};
         if (!take_field(&rest, &its_name) || !take_field(&rest, &files.key) ||
             !take_field(&rest, &files.chain) || !take_field(&rest, &files.authorities))
             return STATUS_PROTOCOL;
@@ -237,7 +257,7 @@ static enum status find_listener(struct bytes block, const char *name, struct tl
 }
 
 enum status tls_material_context(struct bytes block, const struct config *config, size_t listener,
-    struct tls_tickets *tickets, SSL_CTX **ret_context, char *error)
+    struct tls_tickets *tickets, struct tls_revoked *revoked, SSL_CTX **ret_context, char *error)
 {
     const struct config_listener *wanted = &config->listeners[listener];
     struct tls_files files;
@@ -247,7 +267,7 @@ enum status tls_material_context(struct bytes block, const struct config *config
             status == STATUS_NOT_FOUND ? "lacks this listener" : "is damaged");
         return STATUS_PROTOCOL;
     }
-    struct tls_settings settings = tls_settings_of(wanted, &files, tickets);
+    struct tls_settings settings = tls_settings_of(wanted, &files, tickets, revoked);
     return tls_context_new(&settings, ret_context, error);
 }
 

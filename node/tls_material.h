@@ -49,6 +49,9 @@ enum status tls_material_serialize(
 /* The same of what the link has, and of nothing else. Only in a cluster. */
 enum status tls_material_serialize_link(
     const struct tls_material *material, uint8_t **ret_block, size_t *ret_size) CHECK_RESULT;
+/* What is revoked by listener, for tls_revoked_map(). */
+enum status tls_material_serialize_revoked(
+    const struct tls_material *material, uint8_t **ret_block, size_t *ret_size) CHECK_RESULT;
 void tls_material_wipe(uint8_t **block, size_t size);
 
 /*
@@ -58,7 +61,8 @@ void tls_material_wipe(uint8_t **block, size_t size);
  * what on any failure.
  */
 enum status tls_material_context(struct bytes block, const struct config *config, size_t listener,
-    struct tls_tickets *tickets, SSL_CTX **ret_context, char *error) CHECK_RESULT;
+    struct tls_tickets *tickets, struct tls_revoked *revoked, SSL_CTX **ret_context,
+    char *error) CHECK_RESULT;
 
 /* Link: its key (PKCS#8 DER), chain and CAs (PEM), out of that block. STATUS_PROTOCOL as above. */
 enum status tls_material_link(struct bytes block, struct bytes *ret_key, struct bytes *ret_chain,

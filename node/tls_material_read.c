@@ -8,6 +8,8 @@
 #include "shared/tls_context.h"
 #include "shared/tls_peer.h"
 #include "shared/tls_pem.h"
+#include "shared/tls_revoked.h"
+#include "shared/tls_summary.h"
 
 #include "node/tls_material.h"
 
@@ -21,8 +23,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The largest file that is read: the CAs of the whole web are a quarter of a megabyte. */
-#define FILE_SIZE_MAX ((size_t)4 * 1024 * 1024)
+/* The largest file that is read: the CAs of the whole web are a quarter of a megabyte, a CRL of 100,000
+ * entries some megabytes. */
+#define FILE_SIZE_MAX ((size_t)32 * 1024 * 1024)
 #define SUBJECT_SIZE  160
 
 struct reading {
@@ -80,6 +83,7 @@ void tls_files_done(struct tls_files *files)
     wipe(&files->key);
     wipe(&files->chain);
     wipe(&files->authorities);
+    wipe(&files->revoked);
 }
 
 bool tls_files_digest(struct bytes content, uint8_t ret_digest[TLS_DIGEST_SIZE])
@@ -126,7 +130,7 @@ static struct bytes read_file(struct reading *reading, const char *key, const ch
     } else if (!S_ISREG(about.st_mode)) {
         complain(reading, key, "%s: is not a file", path);
     } else if (about.st_size == 0 || (size_t)about.st_size > FILE_SIZE_MAX) {
-        complain(reading, key, "%s: %s", path, about.st_size == 0 ? "is empty" : "is larger than 4 MiB");
+        complain(reading, key, "%s: %s", path, about.st_size == 0 ? "is empty" : "is larger than 32 MiB");
     } else {
         uint8_t *data = malloc((size_t)about.st_size);
         content = bytes_of(data, data ? (size_t)about.st_size : 0);
@@ -389,11 +393,51 @@ static void read_authorities(struct reading *reading, struct tls_files *files)
     sk_X509_pop_free(authorities, X509_free);
 }
 
+/* Revocation ------------------------------------------------------------------------------------------------
+ */
+
+/* A list that ran out in use stays in force: refusing everybody would help nobody. */
+static void check_list_dates(
+    struct reading *reading, const struct tls_files *files, const struct tls_revoked_facts *facts)
+{
+    const char *path = reading->listener->tls.crlfile;
+    int64_t now_s = (int64_t)(clock_real_us() / 1000000);
+    char date[TLS_DATE_TEXT_SIZE];
+    if (facts->from_s > now_s)
+        complain(reading, "crlfile", "%s: is not valid before %s", path, tls_date_text(facts->from_s, date));
+    else if (facts->until_s <= now_s && !is_known(reading, files->revoked))
+        complain(reading, "crlfile", "%s: its next update was due on %s; allowed: a current list", path,
+            tls_date_text(facts->until_s, date));
+    else if (facts->until_s <= now_s)
+        warn(reading, "crlfile", "%s: its next update was due on %s; it stays in force until it is replaced",
+            path, tls_date_text(facts->until_s, date));
+}
+
+static void read_revoked(struct reading *reading, struct tls_files *files)
+{
+    const char *path = reading->listener->tls.crlfile;
+    char error[TLS_ERROR_SIZE];
+    struct tls_revoked_facts facts;
+    struct bytes pem = read_file(reading, "crlfile", path, NULL);
+    if (pem.size == 0 || files->authorities.size == 0)
+        goto done; /* complained of */
+    if (tls_revoked_make(pem, files->authorities, &files->revoked, &facts, error) != STATUS_OK) {
+        complain(reading, "crlfile", "%s: %s", path, error);
+        goto done;
+    }
+    check_list_dates(reading, files, &facts);
+    if (facts.unlisted > 0)
+        warn(reading, "crlfile", "%s: has no list of CA %s%s: nothing that it signs can be revoked", path,
+            facts.first_unlisted, facts.unlisted > 1 ? " (and of others)" : "");
+done:
+    wipe(&pem);
+}
+
 /* The whole
  * --------------------------------------------------------------------------------------------------- */
 
-struct tls_settings tls_settings_of(
-    const struct config_listener *listener, const struct tls_files *files, struct tls_tickets *tickets)
+struct tls_settings tls_settings_of(const struct config_listener *listener, const struct tls_files *files,
+    struct tls_tickets *tickets, struct tls_revoked *revoked)
 {
     const struct config_tls *tls = &listener->tls;
     return (struct tls_settings){
@@ -409,6 +453,8 @@ struct tls_settings tls_settings_of(
         .verify_peer = tls->verify == CONFIG_VERIFY_PEER,
         .fail_if_no_peer_cert = tls->fail_if_no_peer_cert,
         .depth = tls->depth,
+        .revoked = revoked,
+        .partial_chain = tls->partial_chain,
         .tickets = tls->session_tickets ? tickets : NULL,
         .alpn_http = config_listener_has_websocket(listener),
     };
@@ -418,7 +464,7 @@ static void try_handshake(struct reading *reading, const struct tls_files *files
 {
     char error[TLS_ERROR_SIZE];
     SSL_CTX *context = NULL;
-    struct tls_settings settings = tls_settings_of(reading->listener, files, NULL);
+    struct tls_settings settings = tls_settings_of(reading->listener, files, NULL, NULL);
     enum status status = tls_context_new(&settings, &context, error);
     if (status == STATUS_OK)
         status = tls_context_prove(context, settings.versions, error);
@@ -431,13 +477,15 @@ enum status tls_files_read(const struct config_context *context, const struct co
     const struct tls_known_files *known, struct tls_files *ret_files)
 {
     struct reading reading = {.context = context, .listener = listener, .known = known};
-    struct tls_files files = {BYTES_NONE, BYTES_NONE, BYTES_NONE};
+    struct tls_files files = {BYTES_NONE, BYTES_NONE, BYTES_NONE, BYTES_NONE};
     ERR_clear_error();
     reading.failed =
         listener->tls.keyfile == NULL || listener->tls.certfile == NULL; /* complained of already */
     read_key_and_chain(&reading, &files);
     if (listener->tls.cacertfile)
         read_authorities(&reading, &files);
+    if (listener->tls.crlfile)
+        read_revoked(&reading, &files);
     if (!reading.failed)
         try_handshake(&reading, &files);
     if (reading.failed) {

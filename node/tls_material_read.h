@@ -12,13 +12,14 @@ struct tls_files {            /* owned by who asked; all from the heap */
     struct bytes key;         /* PKCS#8 DER, in the clear */
     struct bytes chain;       /* PEM as in the file */
     struct bytes authorities; /* PEM as in the file; BYTES_NONE without cacertfile */
+    struct bytes revoked;     /* tls_revoked_make()'s table; BYTES_NONE without crlfile */
 };
 
 /* SHA-256 of the files that the running configuration was made of: what is known is not new. */
 #define TLS_DIGEST_SIZE 32
 struct tls_known_files {
     size_t count;
-    uint8_t digests[2 * (CONFIG_LISTENERS_MAX + 1)][TLS_DIGEST_SIZE];
+    uint8_t digests[3 * (CONFIG_LISTENERS_MAX + 1)][TLS_DIGEST_SIZE];
 };
 bool tls_files_digest(struct bytes content, uint8_t ret_digest[TLS_DIGEST_SIZE]);
 
@@ -43,8 +44,9 @@ void tls_files_done(struct tls_files *files);
 
 /* The settings of a listener's context, borrowing from all three. */
 struct tls_settings;
+struct tls_revoked;
 struct tls_tickets;
-struct tls_settings tls_settings_of(
-    const struct config_listener *listener, const struct tls_files *files, struct tls_tickets *tickets);
+struct tls_settings tls_settings_of(const struct config_listener *listener, const struct tls_files *files,
+    struct tls_tickets *tickets, struct tls_revoked *revoked);
 
 #endif

@@ -14,6 +14,7 @@
 
 struct connection;
 struct transport;
+struct tls_revoked;
 struct tls_tickets;
 struct worker;
 struct worker_listener;
@@ -25,7 +26,8 @@ enum status worker_listen_open(struct worker *worker) CHECK_RESULT;
  * memory; *ret_context is NULL for a plain one. STATUS_INVALID: `error` (TLS_ERROR_SIZE bytes) says why.
  */
 enum status worker_listen_prepare(const struct config *config, size_t index, struct bytes secrets,
-    struct tls_tickets *tickets, SSL_CTX **ret_context, char *error) CHECK_RESULT;
+    struct tls_tickets *tickets, struct tls_revoked *revoked, SSL_CTX **ret_context,
+    char *error) CHECK_RESULT;
 /* What worker_listen_switch() must not fail to get, made before. */
 struct worker_listeners_next;
 enum status worker_listen_make_next(struct worker *worker, const struct config *config, const uint8_t *places,

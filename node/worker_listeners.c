@@ -37,15 +37,15 @@ static enum status open_tls(struct worker_listener *listener, size_t index)
 {
     char error[TLS_ERROR_SIZE];
     struct worker *worker = listener->worker;
-    enum status status = tls_material_context(
-        worker->child->secrets, worker->config, index, worker->child->tickets, &listener->context, error);
+    enum status status = tls_material_context(worker->child->secrets, worker->config, index,
+        worker->child->tickets, worker->child->revoked, &listener->context, error);
     if (status != STATUS_OK)
         log_error("listener %s: %s", listener->config->key, error);
     return status;
 }
 
 enum status worker_listen_prepare(const struct config *config, size_t index, struct bytes secrets,
-    struct tls_tickets *tickets, SSL_CTX **ret_context, char *error)
+    struct tls_tickets *tickets, struct tls_revoked *revoked, SSL_CTX **ret_context, char *error)
 {
     const struct config_listener *listener = &config->listeners[index];
     SSL_CTX *context = NULL;
@@ -53,7 +53,7 @@ enum status worker_listen_prepare(const struct config *config, size_t index, str
         *ret_context = NULL;
         return STATUS_OK;
     }
-    enum status status = tls_material_context(secrets, config, index, tickets, &context, error);
+    enum status status = tls_material_context(secrets, config, index, tickets, revoked, &context, error);
     if (status == STATUS_OK)
         status = tls_context_prove(context, listener->tls.versions, error);
     if (status != STATUS_OK) {

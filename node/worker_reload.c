@@ -127,7 +127,7 @@ static bool prepare_listener(struct worker_reload *reload)
     char error[TLS_ERROR_SIZE], text[TLS_ERROR_SIZE + 80];
     size_t index = reload->listener++;
     if (worker_listen_prepare(config, index, reload->next->secrets, reload->worker->child->tickets,
-            &reload->contexts[index], error) == STATUS_OK)
+            reload->next->revoked, &reload->contexts[index], error) == STATUS_OK)
         return true;
     snprintf(text, sizeof text, "listener %s: %s", config->listeners[index].key, error);
     refuse(reload->worker, text);

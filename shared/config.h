@@ -72,10 +72,12 @@ struct config_origins { /* web pages that may connect by WebSocket; none: all */
     size_t count;
 };
 
-struct config_tls {      /* all zero for listeners without TLS, but for peer_cert_as_* */
-    char *keyfile;       /* owned, absolute */
-    char *certfile;      /* owned, absolute */
-    char *cacertfile;    /* owned, absolute; NULL: none */
+struct config_tls {   /* all zero for listeners without TLS, but for peer_cert_as_* */
+    char *keyfile;    /* owned, absolute */
+    char *certfile;   /* owned, absolute */
+    char *cacertfile; /* owned, absolute; NULL: none */
+    char *crlfile;    /* owned, absolute; NULL: none */
+    bool partial_chain;
     char *password;      /* owned; NULL: none. Of the private key */
     char *password_file; /* owned, absolute; NULL: none. Its first line, without the line end, is the password
                           */

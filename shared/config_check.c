@@ -127,6 +127,13 @@ static void check_client_certificates(
         COMPLAIN(context, listener, "verify",
             "\"verify_peer\" needs cacertfile, the certificates that clients' certificates are checked "
             "against");
+    if (!peer && tls->crlfile != NULL)
+        COMPLAIN(context, listener, "crlfile",
+            "needs \"verify\": \"verify_peer\", since clients are not asked for a certificate otherwise");
+    if (!peer && tls->partial_chain)
+        COMPLAIN(context, listener, "partial_chain",
+            "true needs \"verify\": \"verify_peer\", since clients are not asked for a certificate "
+            "otherwise");
     if (!peer && tls->fail_if_no_peer_cert)
         COMPLAIN(context, listener, "fail_if_no_peer_cert",
             "true needs \"verify\": \"verify_peer\", since clients are not asked for a certificate "

@@ -194,6 +194,12 @@ const struct config_row config_table[] = {
      "The server's certificate, PEM, followed by the intermediate certificates of its chain."},
     {"listeners.ssl:*.cacertfile", CONFIG_TYPE_FILE, LISTENER(tls.cacertfile), NULL, 0, 0, NULL,
      "The CA certificates, PEM, that sign the clients' certificates. Needed for verify_peer."},
+    {"listeners.ssl:*.crlfile", CONFIG_TYPE_FILE, LISTENER(tls.crlfile), NULL, 0, 0, NULL,
+     "Certificate revocation lists, PEM, complete ones, each signed by a CA in cacertfile. Clients whose certificate, or "
+     "one of whose CAs, is revoked are refused, also when they resume a session. A list that runs out in use is warned "
+     "of and stays in force until it is replaced and reloaded. Needs verify_peer."},
+    {"listeners.ssl:*.partial_chain", CONFIG_TYPE_BOOL, LISTENER(tls.partial_chain), "false", 0, 0, NULL,
+     "An intermediate CA in cacertfile is trusted without its root: only what is below it gets in. Needs verify_peer."},
     {"listeners.ssl:*.password", CONFIG_TYPE_STRING, LISTENER(tls.password), NULL, 1, 1023, NULL,
      "Password of an encrypted keyfile."},
     {"listeners.ssl:*.password_file", CONFIG_TYPE_FILE, LISTENER(tls.password_file), NULL, 0, 0, NULL,

@@ -14,13 +14,15 @@
 #include <openssl/ssl.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* Turns of an in-memory handshake before it counts as stuck. */
 #define PROOF_TURNS 20
 
-/* The span in which a whole client chain is valid, as it rides in a ticket: two times, seconds,
- * little-endian. */
+/* The span in which a whole client chain is valid, as it rides in a ticket (two times, seconds,
+ * little-endian); the identities of the chain's certificates follow. */
 #define SPAN_SIZE 16
+#define CHAIN_MAX 100 /* the most that `depth` allows */
 struct span {
     int64_t from_s, until_s;
 };
@@ -81,10 +83,79 @@ static enum status use_versions_and_ciphers(
     return STATUS_OK;
 }
 
-/* Notes whose certificate it was; the verdict stays OpenSSL's. */
+/* What of a listener is revoked, as the context keeps it. */
+struct revocation {
+    struct tls_revoked *owner; /* shared */
+    struct bytes table;        /* in its memory */
+};
+
+static void revocation_free(
+    void *parent, void *pointer, CRYPTO_EX_DATA *data, int index, long number, void *unused)
+{
+    (void)parent;
+    (void)data;
+    (void)index;
+    (void)number;
+    (void)unused;
+    struct revocation *revocation = pointer;
+    if (revocation != NULL)
+        tls_revoked_unref(&revocation->owner);
+    free(revocation);
+}
+
+static int revocation_index(void)
+{
+    static int index = -1; /* one thread a process */
+    if (index < 0)
+        index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, revocation_free);
+    return index;
+}
+
+static enum status use_revocation(SSL_CTX *context, const struct tls_settings *settings, char *error)
+{
+    if (settings->revoked == NULL)
+        return STATUS_OK;
+    struct bytes table = tls_revoked_table(settings->revoked, settings->listener);
+    if (table.size == 0)
+        return STATUS_OK;
+    struct revocation *revocation = calloc(1, sizeof *revocation);
+    if (revocation == NULL || SSL_CTX_set_ex_data(context, revocation_index(), revocation) != 1) {
+        free(revocation);
+        return invalid(error, "the revoked certificates cannot be set");
+    }
+    *revocation = (struct revocation){.owner = tls_revoked_ref(settings->revoked), .table = table};
+    return STATUS_OK;
+}
+
+/* BYTES_NONE: nothing is. */
+static struct bytes revoked_of(const SSL *ssl)
+{
+    const struct revocation *revocation = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), revocation_index());
+    return revocation != NULL ? revocation->table : BYTES_NONE;
+}
+
+/* A certificate of a chain that is good otherwise; its issuer stands behind it. A trust anchor has none. */
+static bool is_revoked(X509_STORE_CTX *verification)
+{
+    const SSL *ssl = X509_STORE_CTX_get_ex_data(verification, SSL_get_ex_data_X509_STORE_CTX_idx());
+    struct bytes table = ssl != NULL ? revoked_of(ssl) : BYTES_NONE;
+    const STACK_OF(X509) *chain = X509_STORE_CTX_get0_chain(verification);
+    int depth = X509_STORE_CTX_get_error_depth(verification);
+    uint8_t id[TLS_CERTIFICATE_ID_SIZE];
+    if (table.size == 0 || depth + 1 >= sk_X509_num(chain))
+        return false;
+    return !tls_certificate_id(sk_X509_value(chain, depth), sk_X509_value(chain, depth + 1), id) ||
+           tls_revoked_has(table, id);
+}
+
+/* Notes whose certificate it was; the verdict stays OpenSSL's, but for revoked ones. */
 static int on_verified(int good, X509_STORE_CTX *verification)
 {
     const X509 *certificate = X509_STORE_CTX_get_current_cert(verification);
+    if (good && certificate && is_revoked(verification)) {
+        X509_STORE_CTX_set_error(verification, X509_V_ERR_CERT_REVOKED);
+        good = 0;
+    }
     if (good || !certificate)
         return good;
     char subject[120] = "";
@@ -122,13 +193,18 @@ static enum status use_verification(SSL_CTX *context, const struct tls_settings 
     int mode = SSL_VERIFY_PEER | (settings->fail_if_no_peer_cert ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0);
     SSL_CTX_set_verify(context, mode, on_verified);
     SSL_CTX_set_verify_depth(context, (int)settings->depth);
+    if (settings->partial_chain)
+        X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(context), X509_V_FLAG_PARTIAL_CHAIN);
+    enum status status = use_revocation(context, settings, error);
+    if (status != STATUS_OK)
+        return status;
     return use_authorities(context, settings->authorities, error);
 }
 
 /* The session id context: whatever decides who gets in. A ticket of another one means a full handshake. */
 static enum status use_session_id_context(SSL_CTX *context, const struct tls_settings *settings, char *error)
 {
-    uint8_t policy[8] = {settings->verify_peer, settings->fail_if_no_peer_cert};
+    uint8_t policy[8] = {settings->verify_peer, settings->fail_if_no_peer_cert, settings->partial_chain};
     put_u32_le(policy + 4, settings->depth);
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned size = 0;
@@ -164,10 +240,24 @@ static int on_ticket_made(SSL *ssl, void *unused)
     if (!chain || sk_X509_num(chain) == 0)
         return 1;
     struct span span = span_of_chain(chain);
-    uint8_t encoded[SPAN_SIZE];
+    uint8_t encoded[SPAN_SIZE + CHAIN_MAX * TLS_CERTIFICATE_ID_SIZE];
+    size_t size = SPAN_SIZE;
     put_u64_le(encoded, (uint64_t)span.from_s);
     put_u64_le(encoded + 8, (uint64_t)span.until_s);
-    return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), encoded, sizeof encoded);
+    for (int i = 0; i + 1 < sk_X509_num(chain); i++, size += TLS_CERTIFICATE_ID_SIZE)
+        if (i == CHAIN_MAX ||
+            !tls_certificate_id(sk_X509_value(chain, i), sk_X509_value(chain, i + 1), encoded + size))
+            return 0; /* no ticket whose chain could not be looked at again */
+    return SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), encoded, size);
+}
+
+/* Each certificate of the chain that was verified then, against what is revoked now. */
+static bool chain_is_revoked(struct bytes table, struct bytes ids)
+{
+    for (size_t at = 0; at < ids.size; at += TLS_CERTIFICATE_ID_SIZE)
+        if (tls_revoked_has(table, ids.data + at))
+            return true;
+    return false;
 }
 
 /* Would a full handshake let this client in today? */
@@ -180,7 +270,10 @@ static bool ticket_is_good(SSL *ssl, SSL_SESSION *session)
         return (mode & SSL_VERIFY_FAIL_IF_NO_PEER_CERT) == 0;
     void *encoded;
     size_t size;
-    if (SSL_SESSION_get0_ticket_appdata(session, &encoded, &size) != 1 || size != SPAN_SIZE)
+    if (SSL_SESSION_get0_ticket_appdata(session, &encoded, &size) != 1 || size < SPAN_SIZE ||
+        (size - SPAN_SIZE) % TLS_CERTIFICATE_ID_SIZE != 0)
+        return false;
+    if (chain_is_revoked(revoked_of(ssl), bytes_of((uint8_t *)encoded + SPAN_SIZE, size - SPAN_SIZE)))
         return false;
     int64_t now_s = (int64_t)(clock_real_us() / 1000000);
     return (int64_t)get_u64_le(encoded) <= now_s && now_s <= (int64_t)get_u64_le((uint8_t *)encoded + 8);

@@ -4,7 +4,8 @@
  *
  * Resumption lets nobody in whom a full handshake would refuse: the session id context binds listener, verify
  * policy, depth and the content of the CA set; a ticket carries the span in which the whole verified client
- * chain is valid, and outside of it (or without a certificate where one is demanded) the ticket is ignored.
+ * chain is valid and the identities of its certificates: out of the span, with one that is revoked today, or
+ * without a certificate where one is demanded, the ticket is ignored.
  *
  * ALPN: a client that offers none, or `mqtt` among others, is served ("mqtt" is answered). One that offers
  * only other protocols gets no_application_protocol, as RFC 7301 demands and as a defence against
@@ -16,6 +17,7 @@
 
 #include "shared/bytes.h"
 #include "shared/status.h"
+#include "shared/tls_revoked.h"
 #include "shared/tls_tickets.h"
 
 #include <openssl/types.h>
@@ -41,6 +43,8 @@ struct tls_settings {            /* everything borrowed for the call */
     bool fail_if_no_peer_cert;   /* … and refuse those who have none */
     unsigned depth;              /* CAs allowed between client certificate and trust anchor */
     struct tls_tickets *tickets; /* keys of session tickets, must outlive the context; NULL: no resumption */
+    struct tls_revoked *revoked; /* shared by the context; NULL: nothing is revoked */
+    bool partial_chain;          /* an intermediate CA in `authorities` is trusted without its root */
     bool alpn_http;              /* websocket listener */
 };
 

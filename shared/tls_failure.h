@@ -24,6 +24,7 @@ enum tls_failure_cause {
     TLS_FAILURE_CERTIFICATE_UNKNOWN_CA,
     TLS_FAILURE_CERTIFICATE_SELF_SIGNED,
     TLS_FAILURE_CERTIFICATE_EXPIRED,        /* or not yet valid */
+    TLS_FAILURE_CERTIFICATE_REVOKED,        /* a CRL names it, or a CA of its chain */
     TLS_FAILURE_CERTIFICATE_DEPTH,          /* chain longer than `depth` */
     TLS_FAILURE_CERTIFICATE_PURPOSE,        /* not made for client authentication */
     TLS_FAILURE_CERTIFICATE_INVALID,        /* any other verification error */

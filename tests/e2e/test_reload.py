@@ -17,7 +17,7 @@ from shoal_test.authority import CLIENT, Authority
 from shoal_test.broker import Port
 from shoal_test.case import Case, cost, only_shoal, workers
 from shoal_test.client import Client, tcp
-from shoal_test.environment import BIN, PATIENCE
+from shoal_test.environment import BIN, PATIENCE, SANITIZED
 from shoal_test.processes import wait_for
 
 from test_auth import AuthCase
@@ -474,8 +474,7 @@ def listening(broker):
 
 
 
-@only_shoal
-class Resumption(ReloadCase):
+class ResumptionCase(ReloadCase):
     def visit(self, broker, context, session=None):
         """One connection: (it resumed, its session for the next one, the slot unknown)."""
         with socket.create_connection(("127.0.0.1", broker.tls_port), 5 * PATIENCE) as plain:
@@ -500,6 +499,9 @@ class Resumption(ReloadCase):
             hits += hit
         return hits, session
 
+
+@only_shoal
+class Resumption(ResumptionCase):
     @cost(10)
     def test_clients_resume_on_any_worker_across_rotations_reloads_and_deaths(self):
         self.authority.issue("mine", extensions=CLIENT)
@@ -547,3 +549,113 @@ class Resumption(ReloadCase):
         for context in self.contexts():
             _, session = self.visit(broker, context)
             self.assertTrue(self.visit(broker, context, session)[0])
+
+
+@only_shoal
+class Revocation(ResumptionCase):
+    def setUp(self):
+        super().setUp()
+        for name in ("mine", "lost"):
+            self.authority.issue(name, extensions=CLIENT)
+        self.list = self.authority.crl()
+
+    def strict(self, workers=2, **tls):
+        return self.node(workers, tls=dict({"verify": "verify_peer", "fail_if_no_peer_cert": True, "crlfile": self.list}, **tls))
+
+    def refused(self, broker, context, session=None):
+        mark = broker.log_mark()
+        with self.assertRaises(OSError):
+            self.visit(broker, context, session)
+        broker.wait_log("is revoked.*certificate", mark)
+
+    @workers(1, 4)
+    def test_a_new_list_ends_full_handshakes_and_resumption_alike(self, count):
+        broker = self.strict(count)
+        for mine, lost in zip(self.contexts("mine"), self.contexts("lost")):
+            self.list = self.authority.crl()
+            _, session = self.visit(broker, lost)
+            self.assertTrue(self.visit(broker, lost, session)[0])
+            _, good = self.visit(broker, mine)
+            connected = broker.client("lost", tls=self.context("lost"))
+            self.authority.revoke("lost")
+            self.authority.crl()
+            code, text = self.reload(broker)
+            self.assertEqual(code, 0, text)
+            for _ in range(10):
+                self.refused(broker, lost, session)
+                self.refused(broker, lost)
+            hits, _ = self.resumed(broker, mine, good, 10)
+            self.assertEqual(hits, 10)
+            connected.ping()  # "keep": who is there stays
+            connected.drop()
+            self.authority.issue("lost", extensions=CLIENT)  # another number: not revoked
+
+    def test_a_revoked_authority_takes_its_certificates_along(self):
+        middle = Authority(os.path.join(self.folder, "middle"), "middle", parent=self.authority)
+        middle.issue("below", extensions=CLIENT)
+        broker = self.strict()
+        context = self.context()
+        context.load_cert_chain(middle.chain("below"), middle.path("below.key"))
+        _, session = self.visit(broker, context)
+        self.assertTrue(self.visit(broker, context, session)[0])
+        shutil.copy(middle.certificate, self.authority.path("middle.pem"))
+        self.authority.revoke("middle")
+        self.authority.crl()
+        self.assertEqual(self.reload(broker)[0], 0)
+        self.refused(broker, context)
+        self.refused(broker, context, session)
+
+    def test_lists_that_are_wrong_refuse_the_reload(self):
+        other = Authority(os.path.join(self.folder, "other"), "other")
+        broker = self.strict()
+        good = open(self.list).read()
+        cases = [(open(other.crl()).read(), "signed by none of the CAs"), (good[:len(good) // 2], "no CRL in it|damaged"),
+                 (good[:-80] + ("A" if good[-80] != "A" else "B") + good[-79:], "damaged|signed by none"), ("", "empty|no file|bytes"),
+                 (open(self.authority.crl("late.pem", days=(-9, -1))).read(), "next update was due"),
+                 (open(self.authority.crl("early.pem", days=(1, 9))).read(), "not valid before")]
+        for text, words in cases:
+            self.authority.write("crl.pem", text)
+            code, said = self.reload(broker)
+            self.assertEqual(code, 4, said)
+            self.assertRegex(said, words)
+        self.authority.write("crl.pem", good)
+        self.assertEqual(self.reload(broker)[0], 0)
+
+    def test_an_intermediate_alone_is_trusted_where_it_is_said(self):
+        middle = Authority(os.path.join(self.folder, "middle"), "middle", parent=self.authority)
+        middle.issue("below", extensions=CLIENT)
+        broker = self.strict(cacertfile=middle.certificate, crlfile=middle.crl())
+        below = self.context()
+        below.load_cert_chain(middle.path("below.pem"), middle.path("below.key"))
+        with self.assertRaises(OSError):
+            self.visit(broker, below)
+        self.change(broker, {"listeners": {"ssl:tls": {"partial_chain": True}}})
+        self.assertEqual(self.reload(broker)[0], 0)
+        _, session = self.visit(broker, below)
+        self.assertTrue(self.visit(broker, below, session)[0])
+        with self.assertRaises(OSError):
+            self.visit(broker, self.context("mine"))
+        middle.revoke("below")
+        middle.crl()
+        self.assertEqual(self.reload(broker)[0], 0)
+        self.refused(broker, below, session)
+
+    @cost(20)
+    def test_a_hundred_thousand_entries_are_one_table_for_all(self):
+        broker = self.strict(4)
+        before = [private_kib(pid) for pid in broker.worker_pids()]
+        self.authority.revoke("lost")
+        self.authority.revoke_numbers(100000)
+        self.authority.crl()
+        self.assertEqual(self.reload(broker)[0], 0)
+        for lost, mine in zip(self.contexts("lost"), self.contexts("mine")):
+            self.refused(broker, lost)
+            self.visit(broker, mine)
+        for pid, earlier in zip(broker.worker_pids(), before):
+            self.assertLess(private_kib(pid) - earlier, 1024 * (1 if not SANITIZED else 40))
+
+
+def private_kib(pid):
+    """What a process has for itself."""
+    with open("/proc/%d/smaps_rollup" % pid) as rows:
+        return sum(int(row.split()[1]) for row in rows if row.startswith("Private_"))

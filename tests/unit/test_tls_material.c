@@ -96,7 +96,8 @@ static void works(size_t index)
     assert_int_equal(tls_material_serialize(material, &block, &size), STATUS_OK);
     tls_material_free(&material);
     assert_null(material);
-    enum status status = tls_material_context(bytes_of(block, size), &config, index, NULL, &context, error);
+    enum status status =
+        tls_material_context(bytes_of(block, size), &config, index, NULL, NULL, &context, error);
     if (status != STATUS_OK)
         fail_msg("%s", error);
     tls_material_wipe(&block, size);
@@ -327,13 +328,13 @@ static void a_damaged_block_is_refused(void **state)
     for (size_t cut = 0; cut < size; cut++) {
         uint8_t *part = malloc(cut > 0 ? cut : 1);
         memcpy(part, block, cut);
-        assert_int_equal(
-            tls_material_context(bytes_of(part, cut), &config, 1, NULL, &context, error), STATUS_PROTOCOL);
+        assert_int_equal(tls_material_context(bytes_of(part, cut), &config, 1, NULL, NULL, &context, error),
+            STATUS_PROTOCOL);
         free(part);
     }
     listeners[1].key = (char *)(uintptr_t) "ssl:unknown";
-    assert_int_equal(
-        tls_material_context(bytes_of(block, size), &config, 1, NULL, &context, error), STATUS_PROTOCOL);
+    assert_int_equal(tls_material_context(bytes_of(block, size), &config, 1, NULL, NULL, &context, error),
+        STATUS_PROTOCOL);
     tls_material_wipe(&block, size);
     tls_material_free(&material);
 }

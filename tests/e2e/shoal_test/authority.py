@@ -87,11 +87,19 @@ class Authority:
         _openssl("ca", "-config", str(self.own / "conf"), "-cert", self.certificate, "-keyfile", self.path(self.name + ".key"),
                  "-revoke", self.path(name + ".pem"))
 
-    def crl(self, name="crl.pem"):
+    def crl(self, name="crl.pem", days=(-1, 30)):
         """The list of what is revoked now; its path."""
         _openssl("ca", "-gencrl", "-config", str(self.own / "conf"), "-cert", self.certificate, "-keyfile",
-                 self.path(self.name + ".key"), "-out", self.path(name))
+                 self.path(self.name + ".key"), "-crl_lastupdate", when(days[0]), "-crl_nextupdate", when(days[1]),
+                 "-out", self.path(name + ".new"))
+        os.rename(self.path(name + ".new"), self.path(name))
         return self.path(name)
+
+    def revoke_numbers(self, count):
+        """Revokes so many certificates that nobody has."""
+        with open(self.own / "index.txt", "a") as index:
+            for number in range(count):
+                index.write("R\t%s\t%s\t%040X\tunknown\t/CN=x\n" % (when(30)[2:], when(-1)[2:], (7 << 150) + number))
 
     def write(self, name, text):
         """A file in the folder, put in place at once, as programs that renew certificates do."""
