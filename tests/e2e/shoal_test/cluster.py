@@ -37,22 +37,23 @@ class Wire:
                 sock, _ = self.listener.accept()
             except OSError:
                 return
-            if self.state == "cut":
-                sock.close()
-                continue
             try:
+                if self.state == "cut":
+                    raise OSError("cut")
                 other = socket.create_connection(("127.0.0.1", self.target), 1)
+                other.settimeout(None)
+                for end in (sock, other):
+                    end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
                 sock.close()
                 continue
-            for end in (sock, other):
-                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self.lock:
                 self.pairs.append((sock, other))
             for source, sink in ((sock, other), (other, sock)):
                 threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
 
     def _pump(self, source, sink):
+        """One direction. The sockets are shut down here, never closed: the other direction may be reading."""
         try:
             while True:
                 data = source.recv(65536)
@@ -68,7 +69,7 @@ class Wire:
             pass
         for end in (source, sink):
             try:
-                end.close()
+                end.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 
