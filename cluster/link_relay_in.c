@@ -290,6 +290,8 @@ enum status relay_on_forward(void *context, const struct bus_record *record)
             on_publication(relay, record, origin, body);
         else if (type == BUS_RECORD_FRAGMENT)
             on_fragment(relay, record, origin, body);
+        else if (type == BUS_RECORD_RETAINED) /* every worker keeps them */
+            put(relay, record, origin, BUS_RECORD_RETAINED, body, relay_workers(relay), 1);
         else
             relay->settings.counters->bus_frames_bad++;
     }

@@ -52,9 +52,9 @@ struct child_slot {
     unsigned slot;
     unsigned socket_count;
     struct child_socket sockets[CHILD_SOCKETS_MAX];
-    int will_table; /* memfd, read and write, bus.will_table bytes, sealed against
-                                         resizing; owned by the child module: map it */
-    int delayed_table;                /* the same, delayed.max_bytes */
+    int will_table;    /* memfd, read and write, bus.will_table bytes, sealed against
+                                            resizing; owned by the child module: map it */
+    int delayed_table; /* the same, delayed.max_bytes */
 };
 
 /* Set by the role's main function before child_run(). All are called from the event loop; NULL: not wanted.

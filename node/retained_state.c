@@ -1,7 +1,9 @@
 /*
  * The retained messages of a worker as part of the full state that a new peer takes (cluster/routes.h): sent
  * as a stream of chunks in order, a page per turn and as the lane has room; a message may be larger than a
- * record. Worker process. What comes in is checked and bounded by the largest packet.
+ * record. A node that is reachable again gets them from one worker of each other node, deletions included,
+ * and the newest wins: so both sides of a split come to the same. Worker process. What comes in is checked
+ * and bounded by the largest packet.
  *
  * Record: total size u32, offset u32, the bytes from there on; the whole is an encoded publication.
  */
@@ -67,12 +69,9 @@ static bool take_message(struct retained_transfer *transfer, const struct public
     return true;
 }
 
-bool retained_state_more(void *context, unsigned peer, bool first)
+static bool send_more(struct worker *worker, unsigned peer, bool first)
 {
-    struct worker *worker = context;
     struct retained_transfer *transfer = &worker->transfers[peer];
-    if (peer >= worker->child->workers)
-        return true; /* the link keeps none */
     if (first) {
         out_clear(transfer);
         transfer->walk = retained_walk_new_all(worker->retained);
@@ -94,6 +93,37 @@ bool retained_state_more(void *context, unsigned peer, bool first)
             log_error("out of memory: worker %u does not get a retained message", peer);
     }
     return false;
+}
+
+bool retained_state_more(void *context, unsigned peer, bool first)
+{
+    struct worker *worker = context;
+    /* The link keeps none. */
+    return peer >= worker->child->workers || send_more(worker, peer, first);
+}
+
+/* The first of this node's workers that lives speaks for all: they have the same. */
+static bool speaks_for_node(const struct worker *worker)
+{
+    return (bus_live_peers(worker->bus) & ((UINT64_C(1) << bus_self(worker->bus)) - 1)) == 0;
+}
+
+bool retained_state_turn(struct worker *worker)
+{
+    if (worker->retained_due == 0 || !worker->ready || worker->held || !speaks_for_node(worker))
+        return false;
+    bool more = false;
+    bus_for_each_peer(worker->retained_due, peer)
+    {
+        uint64_t bit = UINT64_C(1) << peer;
+        bool first = (worker->retained_begun & bit) == 0;
+        worker->retained_begun |= bit;
+        if (send_more(worker, peer, first))
+            worker->retained_due &= ~bit;
+        else if (bus_full(worker->bus, bit, CHUNK_HEAD + CHUNK_MAX, BUS_ROOM_PUBLICATION) == 0)
+            more = true; /* a page is out, the next one in the next turn */
+    }
+    return more;
 }
 
 static void in_clear(struct retained_transfer *transfer)
@@ -149,12 +179,32 @@ static enum status on_chunk(void *context, const struct bus_record *record)
     return status;
 }
 
+static void on_node_started(void *context, unsigned peer)
+{
+    struct worker *worker = context;
+    if (peer < worker->child->peers)
+        return;
+    worker->retained_due |= UINT64_C(1) << peer;
+    worker->retained_begun &= ~(UINT64_C(1) << peer);
+}
+
+static void on_peer_gone(void *context, unsigned peer)
+{
+    struct worker *worker = context;
+    worker->retained_due &= ~(UINT64_C(1) << peer);
+    out_clear(&worker->transfers[peer]);
+    in_clear(&worker->transfers[peer]);
+}
+
 enum status retained_state_open(struct worker *worker)
 {
     worker->transfers = calloc(CHILD_SLOTS_MAX, sizeof *worker->transfers);
     if (worker->transfers == NULL)
         return STATUS_NO_MEMORY;
     bus_set_handler(worker->bus, BUS_RECORD_RETAINED, on_chunk, worker);
+    bus_watch(
+        worker->bus, &(struct bus_watcher){
+                         .context = worker, .far = true, .started = on_node_started, .died = on_peer_gone});
     return STATUS_OK;
 }
 

@@ -138,6 +138,7 @@ static void on_turn(void *context)
         shared_retry(worker);
     }
     bool more_retained = retained_delivery_turn(worker);
+    more_retained |= retained_state_turn(worker);
     bus_turn_end(worker->bus);
     worker->shared.settle_first = false;
     flush(worker);

@@ -90,6 +90,8 @@ struct worker {
     struct session_moves *moves;
     struct share_copies *copies;
     struct shared_deliveries shared;
+    uint64_t retained_due;               /* nodes that are to get the retained messages … */
+    uint64_t retained_begun;             /* … of which so many have got some */
     struct retained_transfer *transfers; /* [CHILD_SLOTS_MAX], retained_state.c */
     struct will_table *will_table;
     struct route_table *route_table;
@@ -246,6 +248,8 @@ void retained_count_anew(struct worker *worker);
 /* retained_state.c: the retained messages as part of a peer's full state */
 /* Hook of routes.h. */
 bool retained_state_more(void *context, unsigned peer, bool first);
+/* To nodes that have become reachable: a page per turn. True: there is more to do in the next turn. */
+bool retained_state_turn(struct worker *worker);
 enum status retained_state_open(struct worker *worker) CHECK_RESULT;
 void retained_state_done(struct worker *worker);
 

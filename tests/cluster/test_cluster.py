@@ -122,6 +122,76 @@ class Publications(Case):
         self.assertEqual([m.payload for m in again.wait_messages(20)], [b"%d" % number for number in range(20)])
 
 
+def retained(node, name):
+    """topic → payload of all retained messages of the node."""
+    client = node.client(name, 5)
+    client.subscribe("#", 1)
+    client.ping()
+    client.pump(0.3)
+    found = {message.topic: message.payload for message in client.messages if message.retain}
+    client.disconnect()
+    return found
+
+
+@only_shoal
+class Retained(Case):
+    @cost(8)
+    def test_retained_messages_reach_all_nodes(self):
+        """Those that are there, those that come later, and deletions as well."""
+        cluster = Cluster(self, nodes=2, workers=2, start=False)
+        one, two = cluster.nodes
+        one.write_config()
+        one.start()
+        client = one.client("c", 5)
+        for number in range(300):
+            client.publish("r/%d" % number, b"%d" % number * 20, 1, retain=True)
+        client.publish("r/big", b"x" * 100000, 1, retain=True)
+        two.write_config()
+        two.start()
+        cluster.wait_joined()
+        wait_for(lambda: retained(two, "q") == retained(one, "p"), "the same retained messages on both nodes")
+        self.assertEqual(len(retained(two, "q")), 301)
+        client.publish("r/1", b"", 1, retain=True)
+        client.publish("r/new", b"new", 1, retain=True)
+        for slot in range(2):
+            late = two.client("late%d" % slot, 5, slot=slot)
+            late.subscribe("r/+", 1)
+            late.wait_messages(301)
+            late.expect_silence(0.2)
+            topics = {message.topic for message in late.messages}
+            self.assertIn("r/new", topics)
+            self.assertNotIn("r/1", topics)
+
+    @cost(12)
+    def test_both_sides_of_a_split_come_to_the_same(self):
+        """The newest wins on all nodes, whether it is a message or a deletion; nothing old comes as if it were new."""
+        cluster = Cluster(self, nodes=3, workers=2)
+        one, two, three = cluster.nodes
+        clients = [node.client("c%d" % index, 5) for index, node in enumerate(cluster.nodes)]
+        for topic in ("s/a", "s/b", "s/c"):
+            clients[0].publish(topic, b"before", 1, retain=True)
+        wait_for(lambda: len(retained(three, "q")) == 3, "retained messages on node 3")
+        cluster.isolate(three)
+        one.wait_joined(three.name, state="lost")
+        three.wait_joined(one.name, state="lost")
+        clients[0].publish("s/a", b"one", 1, retain=True)
+        clients[0].publish("s/b", b"", 1, retain=True)
+        time.sleep(0.01)
+        clients[2].publish("s/a", b"three", 1, retain=True)
+        clients[2].publish("s/d", b"three", 1, retain=True)
+        live = one.client("live", 5)
+        live.subscribe([("s/#", 1 | 2 << 4)])  # no retained messages at the start
+        cluster.heal()
+        healed = time.monotonic()
+        cluster.wait_joined()
+        expected = {"s/a": b"three", "s/c": b"before", "s/d": b"three"}
+        for node in cluster.nodes:
+            wait_for(lambda node=node: retained(node, "q" + node.name) == expected,
+                     lambda node=node: "%r on %s, it has %r" % (expected, node.name, retained(node, "q" + node.name)))
+        self.assertLess(time.monotonic() - healed, 7 * PATIENCE)
+        live.expect_silence(0.2)
+
+
 class Flow:
     """A publisher on one node, a subscriber on another, and everything that was acknowledged."""
 
