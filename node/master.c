@@ -125,9 +125,18 @@ static char *answer(void *context, const char *command, const json_t *request, u
     }
     if (strcmp(command, "reload") == 0)
         return answer_reload(master, request, client);
+    if (strcmp(command, "certs") == 0)
+        return answer_json(master_certs(master));
     if (strcmp(command, "status") == 0)
         return answer_json(master_status(master));
     return strdup("{\"ok\":false,\"error\":\"no such command\"}");
+}
+
+static void on_files_changed(void *context)
+{
+    struct master *master = context;
+    if (!master->children->stopping)
+        master_reload_begin(master->reload, "files have changed", 0);
 }
 
 static void on_child_changed(void *context, struct master_child *child)
@@ -153,6 +162,7 @@ void master_use_generation(
     *listeners = former;
     master_listeners_apply(&master->listeners);
     master_tickets_configure(master->tickets, &generation->config->tickets);
+    master_watch_follow(master->watch, generation->config);
     log_set_level(generation->config->log.level);
 }
 
@@ -265,6 +275,14 @@ static enum status open_node(struct master *master)
         status = master_reload_open(master, &master->reload);
     }
     if (status == STATUS_OK) {
+        what = "what watches files and dates";
+        status = master_watch_open(master->base, on_files_changed, master, &master->watch);
+    }
+    if (status == STATUS_OK)
+        status = master_certificates_open(master, &master->certificates);
+    if (status == STATUS_OK)
+        master_watch_follow(master->watch, config);
+    if (status == STATUS_OK) {
         what = "the control socket in run_dir";
         status = open_control(master);
     }
@@ -339,6 +357,8 @@ static void log_start(const struct master *master)
 static void close_node(struct master *master)
 {
     master_children_close(&master->children);
+    master_watch_close(&master->watch);
+    master_certificates_close(&master->certificates);
     master_reload_close(&master->reload);
     master_tickets_close(&master->tickets);
     master_listeners_close(&master->listeners);

@@ -361,6 +361,7 @@ static void start(struct master_reload *reload, const char *who)
 {
     struct master *master = reload->master;
     reload->who = who;
+    master_watch_noted(master->watch);
     enum status status = generation_load(&master->source, master->running, &reload->errors, &reload->next);
     for (size_t i = 0; i < reload->errors.count; i++)
         if (reload->errors.entries[i].warning)

@@ -137,6 +137,24 @@ static json_t *cluster_object(const struct master *master)
     return json_pack("{s:s, s:o}", "name", cluster->name, "nodes", nodes);
 }
 
+json_t *master_certs(const struct master *master)
+{
+    int64_t now_s = (int64_t)(clock_real_us() / 1000000);
+    json_t *certificates = json_deep_copy(master->running->certificates);
+    json_t *workers = json_array();
+    size_t i;
+    json_t *entry;
+    json_array_foreach(certificates, i, entry)
+    {
+        int64_t ends_s = json_integer_value(json_object_get(entry, "ends_s"));
+        json_object_set_new(entry, "days_left", json_integer((ends_s - now_s) / 86400));
+    }
+    for (unsigned slot = 0; slot < master->children->count; slot++)
+        json_array_append_new(workers, number(master->children->table[slot].generation));
+    return json_pack("{s:b, s:o, s:o, s:o}", "ok", 1, "generation", number(master->running->number),
+        "workers", workers, "certificates", certificates);
+}
+
 json_t *master_status(const struct master *master)
 {
     struct counters sum;

@@ -24,6 +24,7 @@ static const char help[] =
     "  shoalctl -c FILE status [--json]   processes, listeners, connections, counters, bus lanes\n"
     "  shoalctl -c FILE stop              stops the node and waits for its end\n"
     "  shoalctl --cluster FILE --node NAME cluster status [--json]   the other nodes, as this one sees them\n"
+    "  shoalctl -c FILE certs [--json]    certificates in use: for whom, by whom, how many days are left\n"
     "  shoalctl -c FILE reload [--json]   reads configuration and certificates anew, worker by worker\n"
     "  shoalctl -c FILE reload --dry-run  what that would change, and what is wrong; changes nothing\n"
     "  shoalctl import-emq FILE [-o OUT]  converts an EMQ 2.x emq.conf into a configuration of Shoal\n"
@@ -94,7 +95,8 @@ static int parse(int count, char **arguments, struct command_line *ret_line)
         return usage_error(
             "no command: ", "status, cluster status, reload, stop, import-emq or hash-password");
     bool reload = strcmp(line.command, "reload") == 0;
-    if (!reload && strcmp(line.command, "status") != 0 && strcmp(line.command, "stop") != 0)
+    if (!reload && strcmp(line.command, "status") != 0 && strcmp(line.command, "certs") != 0 &&
+        strcmp(line.command, "stop") != 0)
         return usage_error("unknown command ", line.command);
     if (line.dry_run && !reload)
         return usage_error("--dry-run is for ", "reload");
@@ -181,7 +183,10 @@ static int show(const struct command_line *line, int fd, const json_t *answer)
     if (reload)
         return shoalctl_print_reload(answer, line->dry_run);
     if (!line->cluster) {
-        shoalctl_print_status(answer);
+        if (strcmp(line->command, "certs") == 0)
+            shoalctl_print_certs(answer);
+        else
+            shoalctl_print_status(answer);
         return SHOALCTL_EXIT_OK;
     }
     if (shoalctl_print_cluster(answer))

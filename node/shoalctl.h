@@ -27,6 +27,8 @@ enum status shoalctl_wait_end(int fd, unsigned timeout_s) CHECK_RESULT;
 void shoalctl_print_status(const json_t *status);
 /* The cluster as the node sees it; false: it is alone. */
 bool shoalctl_print_cluster(const json_t *status);
+/* Prints the answer to "certs" for a person. */
+void shoalctl_print_certs(const json_t *certs);
 /* Prints the report of a reload, or of what one would do, for a person; problems on standard error. Returns
    the exit code. */
 int shoalctl_print_reload(const json_t *report, bool dry_run);

@@ -1,4 +1,4 @@
-/* Prints the report of a reload for a person; --json prints the same untouched. */
+/* Prints the report of a reload, and certificates, for a person; --json prints the same untouched. */
 #include "node/shoalctl.h"
 
 #include <stdio.h>
@@ -24,6 +24,26 @@ static void print_certificate(const json_t *certificate)
         text(certificate, "subject"), text(certificate, "names"), text(certificate, "issuer"),
         text(certificate, "not_before"), text(certificate, "not_after"), text(certificate, "key"),
         text(certificate, "serial"));
+}
+
+void shoalctl_print_certs(const json_t *certs)
+{
+    size_t i;
+    const json_t *entry;
+    printf(
+        "generation %d; workers serve with", (int)json_integer_value(json_object_get(certs, "generation")));
+    json_array_foreach(json_object_get(certs, "workers"), i, entry)
+        printf(" %d", (int)json_integer_value(entry));
+    puts("");
+    json_array_foreach(json_object_get(certs, "certificates"), i, entry)
+    {
+        printf("\n%s: %d days left (until %s)\n  file        %s\n  subject     %s\n  names       %s\n  "
+               "issuer      %s\n"
+               "  key         %s\n  serial      %s\n  fingerprint %s\n",
+            text(entry, "listener"), (int)json_integer_value(json_object_get(entry, "days_left")),
+            text(entry, "chain_ends"), text(entry, "file"), text(entry, "subject"), text(entry, "names"),
+            text(entry, "issuer"), text(entry, "key"), text(entry, "serial"), text(entry, "fingerprint"));
+    }
 }
 
 static void print_lines(const json_t *lines, const char *what)

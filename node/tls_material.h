@@ -29,7 +29,7 @@ struct tls_material_past {
  * that `past` had already and that have expired meanwhile. STATUS_INVALID: there was at least one error;
  * STATUS_SYSTEM: no random bytes, no memory.
  */
-#define TLS_MATERIAL_WARN_DAYS 14
+#define TLS_MATERIAL_WARN_DAYS 30
 enum status tls_material_load(const struct config *config, const struct tls_material_past *past,
     struct tls_material **ret_material, struct config_errors *errors) CHECK_RESULT;
 void tls_material_remember(const struct tls_material *material, struct tls_material_past *ret_past);

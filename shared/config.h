@@ -120,12 +120,15 @@ struct config_listener {
     struct config_tls tls;
 };
 
+enum config_reload { CONFIG_RELOAD_SIGNAL, CONFIG_RELOAD_WATCH };
+
 struct config_node {
     char *name;       /* owned */
     uint32_t workers; /* 1…CONFIG_WORKERS_MAX; "auto" is resolved already */
     char *data_dir;   /* owned, absolute; the master makes it */
     char *run_dir;    /* owned, absolute, at most CONFIG_RUN_DIR_MAX bytes; control socket and bus sockets */
     char *user;       /* owned; whom the children become when the master is root, otherwise ignored */
+    enum config_reload reload;
 };
 
 enum config_queue_full { CONFIG_QUEUE_DROP_NEWEST, CONFIG_QUEUE_DROP_OLDEST };

@@ -15,7 +15,7 @@
 
 /* Keys that a reload brings: whoever uses them asks the configuration each time, or is told. A name that ends
  * in '.' stands for all below it. */
-static const char *const reloaded[] = {"listeners.", "mqtt.", "retained.", "auto_subscribe.", "rewrite.",
+static const char *const reloaded[] = {"node.reload", "listeners.", "mqtt.", "retained.", "auto_subscribe.", "rewrite.",
     "delayed.", "auth.allow_anonymous", "auth.password_file", "auth.methods", "auth.acl_file", "tickets.",
     "log.level"};
 /* … but not these: peers have agreed on the first (a packet that one worker accepts must pass through all),

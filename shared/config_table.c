@@ -16,6 +16,12 @@
 #define DAY_S           86400.0
 #define MQTT_PACKET_MAX 268435455.0 /* the largest remaining length [MQTT-1.5.5] */
 
+static const struct config_choice reload_words[] = {
+    {"signal", CONFIG_RELOAD_SIGNAL},
+    {"watch", CONFIG_RELOAD_WATCH},
+    {NULL, 0},
+};
+
 static const struct config_choice workers_words[] = {{"auto", 0}, {NULL, 0}};
 
 static const struct config_choice anonymous_words[] = {
@@ -123,6 +129,9 @@ const struct config_row config_table[] = {
      "Absent: the folder `run` in data_dir."},
     {"node.user", CONFIG_TYPE_STRING, FIELD(node.user), "\"nobody\"", 1, 256, NULL,
      "User that the workers run as when the node is started by root; ignored otherwise."},
+    {"node.reload", CONFIG_TYPE_CHOICE, FIELD(node.reload), "\"signal\"", 0, 0, reload_words,
+     "When configuration and files are read anew: at SIGHUP and `shoalctl reload` alone, or (watch) also a second after "
+     "one of the files has changed on disk, in whatever way it was replaced."},
 
     /* All listeners. */
     {"listeners.*.max_connections", CONFIG_TYPE_INTEGER, LISTENER(max_connections), "1000000", 1, 100e6, NULL,

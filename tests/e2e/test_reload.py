@@ -2,6 +2,7 @@
 Reload while the node serves: certificates, and whatever else follows without a restart. What is wrong changes nothing
 and stays visible; nobody is disconnected.
 """
+import hashlib
 import json
 import os
 import shutil
@@ -659,3 +660,52 @@ def private_kib(pid):
     """What a process has for itself."""
     with open("/proc/%d/smaps_rollup" % pid) as rows:
         return sum(int(row.split()[1]) for row in rows if row.startswith("Private_"))
+
+
+@only_shoal
+class Foresight(ReloadCase):
+    @cost(8)
+    def test_files_that_change_are_seen_also_behind_a_link_and_tried_once(self):
+        versions = os.path.join(self.folder, "versions")
+        for name in ("one", "two"):
+            os.makedirs(os.path.join(versions, name))
+            for kind in ("pem", "key"):
+                shutil.copy(self.authority.path("%s.%s" % (name, kind)), os.path.join(versions, name, "server." + kind))
+        link = os.path.join(versions, "current")
+        os.symlink("one", link)
+        broker = self.node(2, tls={"certfile": link + "/server.pem", "keyfile": link + "/server.key"},
+                           config={"node": {"reload": "watch"}})
+        self.assertEqual(self.presented_by_all(broker, 6), {"one"})
+        os.symlink("two", link + ".new")
+        os.rename(link + ".new", link)  # as Kubernetes and certbot do
+        broker.wait_log("files have changed: reloaded, all workers serve with generation 2")
+        self.assertEqual(self.presented_by_all(broker, 6), {"two"})
+        mark = broker.log_mark()
+        with open(os.path.join(versions, "two", "server.pem"), "a") as out:
+            out.write("-----BEGIN CERTIFICATE-----\nnonsense\n")
+        broker.wait_log("files have changed: reload failed", mark)
+        time.sleep(2.5)  # nothing changes: it is not tried again
+        self.assertEqual(broker.counter("reloads_failed"), 1)
+        self.change(broker, {"node": {"reload": "signal"}})
+        shutil.copy(self.authority.path("two.pem"), os.path.join(versions, "two", "server.pem"))
+        broker.wait_log("generation 4|generation 3", mark)
+        mark = broker.log_mark()
+        shutil.copy(self.authority.path("one.pem"), os.path.join(versions, "two", "server.pem"))
+        time.sleep(2.5)
+        self.assertNotIn("files have changed", broker.log()[mark:])
+
+    def test_certs_tells_what_is_served_and_until_when(self):
+        self.authority.issue("brief", days=(-1, 5.5))
+        self.use("brief")
+        broker = self.node(2)
+        broker.wait_log("warning master: .*certificate 1 .*brief.* expires on")
+        certs = json.loads(broker.control("certs", "--json"))
+        entry = certs["certificates"][0]
+        self.assertEqual((entry["listener"], entry["subject"], entry["days_left"]), ("ssl:tls", "CN=brief", 5))
+        with socket.create_connection(("127.0.0.1", broker.tls_port)) as plain:
+            with self.context().wrap_socket(plain, server_hostname="localhost") as secure:
+                self.assertEqual(hashlib.sha256(secure.getpeercert(True)).hexdigest(), entry["fingerprint"])
+        self.use("two")
+        self.assertEqual(self.reload(broker)[0], 0)
+        text = broker.control("certs")
+        self.assertRegex(text, r"workers serve with 2 2\n[^§]*ssl:tls: (29|30) days left")
