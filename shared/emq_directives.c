@@ -266,11 +266,11 @@ static json_t *convert_ciphers(const struct config_context *context, const struc
 /* clang-format off */
 static const struct emq_mapping mappings[] = {
     {"node.name", "node.name", convert_node_name, NULL, NULL},
-    {"node.cookie", NULL, NULL, NONE "nodes will know each other by certificates", NULL},
+    {"node.cookie", NULL, NULL, NONE "nodes know each other by certificates", NULL},
     {"node.**", NULL, NULL, ERLANG, NULL},
-    {"cluster.discovery", NULL, NULL, YET "this version runs single nodes", "manual"},
-    {"cluster.static.seeds", NULL, NULL, YET "this version runs single nodes; list them later in a cluster file", NULL},
-    {"cluster.**", NULL, NULL, YET "this version runs single nodes", NULL},
+    {"cluster.discovery", NULL, NULL, NONE "a cluster file names all nodes (shoald --cluster)", "manual"},
+    {"cluster.static.seeds", NULL, NULL, NONE "list the nodes in a cluster file (shoald --cluster)", NULL},
+    {"cluster.**", NULL, NULL, NONE "a cluster file says all of its cluster (shoald --cluster)", NULL},
 
     {"log.console.level", "log.level", convert_log_level, NULL, NULL},
     {"log.console", NULL, NULL, LOGS, "console"},

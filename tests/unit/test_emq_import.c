@@ -325,8 +325,9 @@ static void what_has_no_counterpart_is_warned_of(void **state)
     assert_warned(&warnings, "emq.conf:4: listener.tcp.a.acceptors: no counterpart: ");
     assert_warned(&warnings, "emq.conf:5: listener.api.a: no counterpart yet: ");
     assert_warned(&warnings, "emq.conf:6: listener.wss.a.keyfile: left out, the file opens no such listener");
-    assert_warned(&warnings, "emq.conf:7: cluster.discovery: no counterpart yet: ");
-    assert_warned(&warnings, "emq.conf:8: cluster.static.seeds: no counterpart yet: ");
+    assert_warned(&warnings, "emq.conf:7: cluster.discovery: no counterpart: ");
+    assert_warned(
+        &warnings, "emq.conf:8: cluster.static.seeds: no counterpart: list the nodes in a cluster file");
     assert_warned(&warnings, "emq.conf:9: node.cookie: no counterpart: ");
     assert_warned(&warnings, "emq.conf:10: mqtt.acl_file: no counterpart: its rules do not hold");
     assert_warned(&warnings, "emq.conf:11: some.thing: no such directive is known");
