@@ -79,9 +79,7 @@ static enum status apply_page(struct routes *routes, unsigned peer, uint64_t exc
 {
     struct routes_peer *it = &routes->peers[peer];
     if (exchange != it->exchange || it->taking == TAKING_NOTHING)
-        return STATUS_OK; /* of an older request */
-    if (it->routes > 0)
-        it->confirming = true;
+        return STATUS_OK;                                       /* of an older request */
     it->deadline_us = clock_monotonic_us() + routes->silent_us; /* it is telling */
     return apply_entries(routes, peer, rest);
 }

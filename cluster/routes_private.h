@@ -57,7 +57,7 @@ struct routes_peer {
     uint64_t exchange; /* number of our request; the answer carries it */
     uint64_t deadline_us;
     bool confirming;             /* `confirmed` is in use */
-    struct hash_table confirmed; /* filters and groups that pages and changes named since the first page */
+    struct hash_table confirmed; /* filters and groups that pages and changes named since we asked */
 };
 
 /* Full state on its way to a peer. */

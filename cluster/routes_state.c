@@ -72,6 +72,8 @@ void routes_ask_state(struct routes *routes, unsigned peer, bool blocking)
 {
     struct routes_peer *it = &routes->peers[peer];
     routes_end_confirming(it);
+    it->confirming =
+        it->routes > 0; /* from here on, not from the first page: what was there before is to be named */
     it->exchange = ++routes->exchange;
     it->blocking = blocking;
     it->deadline_us = clock_monotonic_us() + routes->silent_us;

@@ -334,6 +334,33 @@ static void replace(unsigned self)
     routes_start(processes[self].routes);
 }
 
+/* Full state of several pages: none of them is taken for what the peer had before. */
+static void full_state_of_many_pages_arrives_whole(void **state)
+{
+    (void)state;
+    enum { MANY = 3000 };
+    struct subscription *many = calloc(MANY, sizeof *many);
+    assert_non_null(many);
+    char text[32];
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(text, sizeof text, "page/%u", i);
+        subscribe(0, text, &many[i], 0);
+        if (i % 100 == 0)
+            fake_turns(&node, 2);
+    }
+    fake_turns(&node, 10);
+    replace(1);
+    fake_turns(&node, 40);
+    assert_true(routes_ready(processes[1].routes));
+    for (unsigned i = 0; i < MANY; i++) {
+        snprintf(text, sizeof text, "page/%u", i);
+        assert_int_equal(wanted(1, text) & 1, 1);
+    }
+    for (unsigned i = 0; i < MANY; i++)
+        unsubscribe(0, &many[i], 0);
+    free(many);
+}
+
 static void routes_of_a_silent_peer_are_known_though_nobody_is_left_who_could_tell_them(void **state)
 {
     (void)state;
@@ -501,6 +528,7 @@ int main(void)
         TEST(a_silent_peer_holds_a_waiter_exactly_one_second),
         TEST(a_dead_peers_bits_go_and_nobody_waits_for_it),
         TEST(a_new_peer_takes_full_state_before_it_is_ready),
+        TEST(full_state_of_many_pages_arrives_whole),
         TEST(routes_of_a_silent_peer_are_known_though_nobody_is_left_who_could_tell_them),
         TEST(a_peer_that_runs_again_is_believed_rather_than_its_table),
         TEST(a_waiter_of_who_stood_still_waits_for_a_peer_that_began_without_it),
