@@ -120,4 +120,4 @@ class Rewrite(Case):
         broker.config.update(rules(("all", "x/#", "^x/((.+)$", "w/$1")))
         broker.write_config()
         broker.control("reload", check=False)
-        self.assertIn("missing closing parenthesis", broker.log())
+        broker.wait_log("missing closing parenthesis")
