@@ -135,6 +135,12 @@ static enum status load_files(
         tls_material_load(next->config, running != NULL ? &running->past : NULL, &material, errors);
     enum status other = access_files_load(next->config, &access, &access_size, &next->users, errors);
     status = status == STATUS_OK ? other : status;
+    if (status == STATUS_OK && running != NULL && !tls_material_link_is_known(material, &running->past)) {
+        const struct config_context context = {.file = next->config->file, .errors = errors};
+        config_warn(&context, "bus.certfile",
+            "the link's certificate or CAs are others now; it goes on with the former ones until it is "
+            "restarted");
+    }
     if (status == STATUS_OK) {
         tls_material_remember(material, &next->past);
         next->certificates = describe_certificates(next->config, material);

@@ -139,6 +139,25 @@ void tls_material_remember(const struct tls_material *material, struct tls_mater
     remember_file(&ret_past->known, material->link.files.authorities);
 }
 
+static bool is_remembered(const struct tls_known_files *known, struct bytes content)
+{
+    uint8_t digest[TLS_DIGEST_SIZE];
+    if (content.size == 0)
+        return true;
+    if (!tls_files_digest(content, digest))
+        return false;
+    for (size_t i = 0; i < known->count; i++)
+        if (memcmp(known->digests[i], digest, sizeof digest) == 0)
+            return true;
+    return false;
+}
+
+bool tls_material_link_is_known(const struct tls_material *material, const struct tls_material_past *past)
+{
+    return is_remembered(&past->known, material->link.files.chain) &&
+           is_remembered(&past->known, material->link.files.authorities);
+}
+
 static size_t field_size(struct bytes field)
 {
     return 4 + field.size;

@@ -49,6 +49,9 @@ enum status tls_material_serialize(
 /* The same of what the link has, and of nothing else. Only in a cluster. */
 enum status tls_material_serialize_link(
     const struct tls_material *material, uint8_t **ret_block, size_t *ret_size) CHECK_RESULT;
+/* Are the link's certificate and CAs those that `past` had? True without a link. */
+bool tls_material_link_is_known(const struct tls_material *material, const struct tls_material_past *past);
+
 /* What is revoked by listener, for tls_revoked_map(). */
 enum status tls_material_serialize_revoked(
     const struct tls_material *material, uint8_t **ret_block, size_t *ret_size) CHECK_RESULT;

@@ -305,6 +305,17 @@ static void what_expired_in_use_is_warned_of_and_stays(void **state)
     past = NULL;
 }
 
+static void without_a_link_nothing_of_it_is_new(void **state)
+{
+    (void)state;
+    struct tls_material *material = NULL;
+    struct tls_material_past nothing = {.known = {.count = 0}};
+    start();
+    assert_int_equal(load(&material), STATUS_OK);
+    assert_true(tls_material_link_is_known(material, &nothing));
+    tls_material_free(&material);
+}
+
 static void a_key_that_all_may_read_is_warned_of(void **state)
 {
     (void)state;
@@ -405,6 +416,7 @@ int main(void)
         cmocka_unit_test(all_errors_at_once),
         cmocka_unit_test(dates_count),
         cmocka_unit_test(what_expired_in_use_is_warned_of_and_stays),
+        cmocka_unit_test(without_a_link_nothing_of_it_is_new),
         cmocka_unit_test(a_key_that_all_may_read_is_warned_of),
         cmocka_unit_test(a_damaged_block_is_refused),
     };
