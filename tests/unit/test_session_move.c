@@ -517,6 +517,42 @@ static void what_a_dead_owner_did_not_pass_on_is_not_dropped(void **state)
     assert_over(SESSION_MOVE_FOUND, "state only here ");
 }
 
+static enum status ignore(void *context, const struct bus_record *record)
+{
+    (void)context;
+    (void)record;
+    return STATUS_OK;
+}
+
+static void a_mark_without_room_waits_and_the_move_for_it(void **state)
+{
+    (void)state;
+    const size_t left = 500; /* for what must have room; a mark leaves that free */
+    bus_set_handler(processes[A].bus, BUS_RECORD_RETAINED, ignore, NULL);
+    processes[P].carrier.refuse = 1 << A; /* A does not take what P has for it */
+    for (size_t size = 4000; size > 0; size /= 2) {
+        while (bus_full(processes[P].bus, 1 << A, size + left, BUS_ROOM_CONTROL) == 0)
+            memset(bus_put(processes[P].bus, A, BUS_RECORD_RETAINED, size, BUS_ROOM_CONTROL), 0, size);
+    }
+    publish(A, "old", sequence());
+    move();
+    turns();
+    assert_string_equal(processes[B].session.got, "state old ");
+    assert_int_equal(processes[A].outs_done, 0); /* it still forwards */
+    assert_int_equal(publish(A, "both", sequence()), SESSION_MOVE_DELIVER);
+    assert_int_equal(publish(B, "both", bus_next_sequence(processes[P].bus) - 1), SESSION_MOVE_HOLD);
+    struct bus_lane_figures figures;
+    bus_figures(processes[P].bus, A, &figures);
+    assert_false(figures.out_of_step);
+    processes[P].carrier.refuse = 0;
+    bus_drain(processes[A].bus);
+    turns();
+    bus_drain(processes[A].bus); /* the mark */
+    turns();
+    assert_over(SESSION_MOVE_FOUND, "state old both ");
+    assert_int_equal(processes[A].outs_done, 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -532,6 +568,7 @@ int main(void)
         TEST(a_discard_goes_where_the_session_is),
         TEST(what_is_parked_behind_a_silent_owner_is_a_late_part),
         TEST(what_a_dead_owner_did_not_pass_on_is_not_dropped),
+        TEST(a_mark_without_room_waits_and_the_move_for_it),
     };
     return cmocka_run_group_tests_name("session_move", tests, NULL, NULL);
 }
