@@ -149,6 +149,7 @@ void relay_tell_node(struct relay *relay, unsigned slot, unsigned node, bool up)
 void relay_check_told(struct relay *relay, unsigned node)
 {
     struct relay_node *it = &relay->nodes[node];
+    /* However late: what the workers know from an earlier link must not give way to nothing. */
     if (it->state != RELAY_NODE_TAKING || (routes_unheard(relay->outer) >> relay_peer(relay, node) & 1) != 0)
         return;
     it->state = RELAY_NODE_TOLD;

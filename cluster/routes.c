@@ -51,6 +51,8 @@ enum status routes_new(const struct routes_settings *settings, struct routes **r
     routes->context = settings->context;
     routes->ready_changed = settings->ready;
     routes->state_more = settings->state_more;
+    /* What was answered to our predecessor may still lie in a lane: no number is ever used again. */
+    routes->exchange = bus_origin(routes->bus).incarnation << 16;
     list_init(&routes->announced);
     list_init(&routes->lingering);
     list_init(&routes->changed);

@@ -59,7 +59,7 @@ uint64_t routes_unheard(const struct routes *routes)
 {
     uint64_t unheard = 0;
     routes_for_each(bus_live_all(routes->bus), peer) unheard |=
-        routes->peers[peer].taking == TAKING_ASKED ? routes_bit(peer) : 0;
+        routes->peers[peer].taking != TAKING_NOTHING ? routes_bit(peer) : 0;
     return unheard;
 }
 
