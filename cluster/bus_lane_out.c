@@ -4,6 +4,21 @@
 #include <assert.h>
 #include <stdlib.h>
 
+/*
+ * Notes for a head that never was: the last incarnation died between them and it. Now, before the head moves
+ * on and they seem to hold.
+ */
+static void drop_unborn_notes(struct bus_lane_out *lane)
+{
+    for (unsigned i = 0; i < BUS_WINDOW_SOURCES; i++) {
+        for (unsigned k = 0; k < 2; k++) {
+            struct bus_window_taken *entry = &lane->window.taken[i][k];
+            if (entry->number != 0 && (int64_t)(lane->head - entry->head) < 0)
+                entry->number = 0;
+        }
+    }
+}
+
 void bus_lane_out_start(struct bus_lane_out *lane)
 {
     /* A head that is no multiple of 8 is damage: the peer will find its ring corrupt and skip to our head. */
@@ -12,6 +27,7 @@ void bus_lane_out_start(struct bus_lane_out *lane)
     lane->open = false;
     lane->cursor_bad = false;
     lane->cursor = lane->head;
+    drop_unborn_notes(lane);
     uint64_t cursor = bus_window_load(lane->window.cursor);
     if (lane->head - cursor <= lane->window.size)
         lane->cursor = cursor;
