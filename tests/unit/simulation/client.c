@@ -272,8 +272,10 @@ static struct client_publish *find_publish(struct client *client, uint16_t id)
 static void acknowledged(struct client *client, struct client_publish *slot)
 {
     struct told *told = &client->world->oracle.told[slot->number];
-    if (told->acked_us == ORACLE_NEVER)
+    if (told->acked_us == ORACLE_NEVER) {
         told->acked_us = client->world->now_us;
+        world_note_places(client->world, told);
+    }
     longest(&client->world->oracle.longest_publish_us, client->world->now_us - slot->sent_us);
 }
 

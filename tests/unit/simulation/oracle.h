@@ -28,6 +28,7 @@ struct told {
     bool late[ORACLE_CLIENTS];        /* one of them came with a late part */
     uint8_t received[ORACLE_CLIENTS]; /* times, in the subscriber's present session */
     uint8_t fresh[ORACLE_CLIENTS];    /* of them without DUP */
+    uint8_t place[ORACLE_CLIENTS];    /* 1 + worker that had its session when it was acknowledged; 0: none */
 };
 
 /* A subscriber, from its first CONNACK without session to the next. */

@@ -63,6 +63,7 @@ struct worker {
     uint64_t ran_since_us; /* without a pause and ready */
     uint64_t restart_us;   /* dead: when the master starts it again */
     uint64_t ticked_us;
+    uint64_t looked_us; /* when it last heard what the master says */
     struct publication_origin origin;
     struct notice *notices;
     struct flight *arrived;
@@ -73,6 +74,7 @@ struct worker {
     uint64_t saved_heads[4], saved_cursors[4], saved_trying[4], saved_tries[4];
     uint8_t *saved_wills;
     uint32_t saved_parts;
+    uint32_t turn_parts; /* clients of whose sessions it had anything when its turn began */
     /* What it is made of. */
     struct counters counters;
     uint8_t counters_rest[COUNTERS_PAGE_SIZE - sizeof(struct counters)]; /* a page, as the master makes it */

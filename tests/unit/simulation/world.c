@@ -234,11 +234,12 @@ static void notify(struct world *world, unsigned slot, bool started, struct publ
 
 /*
  * What the world has to forgive for a worker's death, to those clients alone of whom it had something: parts
- * of sessions that others had not fetched yet, and that an older part is what is left.
+ * of sessions that others had not fetched yet, and that an older part is what is left. What it forwarded in
+ * its last turn lies behind heads that were never stored: those parts died with it, though it had let go.
  */
 static void forgive(struct world *world, const struct worker *dead)
 {
-    uint32_t parts = parts_of(dead) | (dead->doomed ? dead->saved_parts : 0);
+    uint32_t parts = parts_of(dead) | dead->turn_parts | (dead->doomed ? dead->saved_parts : 0);
     for (unsigned i = 0; i < world->client_count; i++) {
         struct client *client = &world->clients[i];
         bool moving = false;
@@ -316,6 +317,8 @@ static void worker_turn(struct world *world, struct worker *worker)
     worker->stopped_us = 0;
     if (worker->next_us > world->now_us)
         return;
+    if (worker->phase == PHASE_RECEIVE)
+        worker->turn_parts = parts_of(worker);
     if (!world->calm && worker->phase == PHASE_RECEIVE && world_chance(world, world->weather.kill))
         plan_death(world, worker);
     do {
@@ -388,6 +391,17 @@ static void check_rest(struct world *world)
     for (unsigned i = 0; i < world->client_count; i++) {
         if (!client_rests(&world->clients[i]))
             oracle_fail(&world->oracle, "client %u does not come to rest", i);
+    }
+}
+
+void world_note_places(const struct world *world, struct told *told)
+{
+    for (unsigned client = 0; client < world->client_count; client++) {
+        for (unsigned slot = 0; slot < world->peers; slot++) {
+            const struct worker *worker = &world->workers[slot];
+            if (worker->alive && sessions_of(worker, bytes_of_text(world->clients[client].id)) > 0)
+                told->place[client] = (uint8_t)(slot + 1);
+        }
     }
 }
 

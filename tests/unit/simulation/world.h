@@ -77,6 +77,8 @@ void world_trace(struct world *world, const char *format, ...) __attribute__((fo
 /* A point at which a worker may die; called all over its code. From the death on until the end of the phase
    nothing that it does reaches the world. */
 void world_point(struct worker *worker);
+/* Which worker has which client's session now. */
+void world_note_places(const struct world *world, struct told *told);
 void world_send(struct world *world, unsigned from, unsigned to, struct bytes frames);
 
 #endif
