@@ -158,6 +158,10 @@ void child_generation_switched(struct child *child, const char *refused);
 /* Link: what `shoalctl cluster status` is to show of a node, a JSON object; cut if it is long. */
 void child_tell_node(struct child *child, unsigned peer, const char *json);
 
+/* What the master has said of peers until now, before the loop comes to it: after a pause the events of
+ * clients may come first. */
+void child_hear(struct child *child);
+
 /* Runs the event loop until child_end(). The caller frees its own things afterwards and returns an exit code.
  */
 void child_run(struct child *child);

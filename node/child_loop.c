@@ -297,6 +297,11 @@ void child_tell_node(struct child *child, unsigned peer, const char *json)
     send_to_master(child, message);
 }
 
+void child_hear(struct child *child)
+{
+    control_channel_hear(&child->private->channel);
+}
+
 void child_run(struct child *child)
 {
     while (!child->private->ended) {

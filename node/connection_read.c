@@ -111,7 +111,7 @@ void connection_read(struct connection *connection)
     }
     worker->counters->bytes_received += size;
     connection->read_us = worker->now_us;
-    bus_drain_if_stale(worker->bus, worker->now_us);
+    worker_has_read(worker);
     if (connection->state >= CONNECTION_DRAINING)
         return; /* its client has connected elsewhere */
     uint8_t *from = to - connection->input_size;

@@ -126,6 +126,25 @@ static void on_readable(evutil_socket_t fd, short what, void *argument)
     }
 }
 
+/* Looks at the first bytes only: descriptors stay with the message. */
+static bool news_is_next(int fd)
+{
+    uint8_t head[2];
+    ssize_t size;
+    do
+        size = recv(fd, head, sizeof head, MSG_PEEK | MSG_DONTWAIT);
+    while (size < 0 && errno == EINTR);
+    return size > 0 && control_is_news(bytes_of(head, (size_t)size));
+}
+
+void control_channel_hear(struct control_channel *channel)
+{
+    struct control_message message;
+    while (
+        channel->fd >= 0 && news_is_next(channel->fd) && control_receive(channel->fd, &message) == STATUS_OK)
+        channel->on_message(channel->context, &message);
+}
+
 static void retry_later(struct control_channel *channel)
 {
     const struct timeval delay = {.tv_usec = RETRY_US};

@@ -37,6 +37,11 @@ void control_close_descriptors(const struct control_message *message);
  */
 enum status control_channel_open(
     struct control_channel *channel, int fd, struct event_base *base) CHECK_RESULT;
+/*
+ * Calls on_message at once for what has come, without waiting for the loop, up to the first message that is
+ * not news (control_is_news): that one, and a closed socket, are left to the loop.
+ */
+void control_channel_hear(struct control_channel *channel);
 /* Drops what is queued. May be called on a closed (or zeroed and never opened) channel. */
 void control_channel_close(struct control_channel *channel);
 

@@ -184,6 +184,13 @@ size_t control_encode(const struct control_message *message, uint8_t to[CONTROL_
     return size;
 }
 
+bool control_is_news(struct bytes bytes)
+{
+    unsigned type = bytes.size >= 2 && bytes.data[0] == CONTROL_VERSION ? bytes.data[1] : 0;
+    return type == CONTROL_PEER_STARTED || type == CONTROL_PEER_DIED || type == CONTROL_PING ||
+           type == CONTROL_TICKET_KEY;
+}
+
 enum status control_decode(struct bytes bytes, const int *descriptors, unsigned descriptor_count,
     struct control_message *ret_message)
 {

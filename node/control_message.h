@@ -72,6 +72,12 @@ struct control_message {
     int descriptors[CONTROL_DESCRIPTORS_MAX]; /* borrowed when sent, owned by whoever received them */
 };
 
+/*
+ * Of the first bytes of an encoded message: it may be taken out of turn, from within any event of a child's
+ * loop, because it neither brings descriptors nor ends anything that such an event may be about.
+ */
+bool control_is_news(struct bytes bytes);
+
 /* Name for log lines; "unknown" for a type that is none. */
 const char *control_type_name(enum control_type type);
 

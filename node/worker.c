@@ -25,8 +25,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TICK_US 50000 /* bus_tick, timer wheel, housekeeping */
-#define POLL_US 1000  /* the same while somebody waits for less than a tick */
+#define STOOD_STILL_US 500000
+#define TICK_US        50000 /* bus_tick, timer wheel, housekeeping */
+#define POLL_US        1000  /* the same while somebody waits for less than a tick */
 
 /* After so many connections have gone, free memory is given back to the system, once none has come or gone
    for so long. */
@@ -38,11 +39,14 @@
 /* The loop turn
  * ------------------------------------------------------------------------------------------------ */
 
-/* Before anything that clients have sent meanwhile: what the peers had for us, and whether that is all [BUS
- * rules 4]. */
+/*
+ * Before anything that clients have sent meanwhile: what the peers had for us, and whether that is all [BUS
+ * rules 4]. The master first: what a process says that we have not been told of is not read.
+ */
 static void catch_up(struct worker *worker)
 {
     worker->resumed_us = worker->now_us;
+    child_hear(worker->child);
     uint64_t behind = bus_behind(worker->bus);
     bus_drain(worker->bus);
     if (behind != 0)
@@ -54,7 +58,7 @@ void worker_wake(struct worker *worker)
     if (worker->awake)
         return;
     uint64_t now_us = clock_monotonic_us();
-    bool stood_still = now_us - worker->now_us > 500000;
+    bool stood_still = now_us - worker->now_us > STOOD_STILL_US;
     worker->now_us = worker->turn_start_us = now_us;
     worker->turn_bytes = 0;
     worker->untried_bytes = 0;
@@ -62,6 +66,16 @@ void worker_wake(struct worker *worker)
     if (stood_still)
         catch_up(worker);
     worker_carrier_woken(worker);
+}
+
+void worker_has_read(struct worker *worker)
+{
+    uint64_t now_us = clock_monotonic_us();
+    if (now_us - worker->now_us > STOOD_STILL_US) {
+        worker->now_us = now_us;
+        catch_up(worker);
+    }
+    bus_drain_if_stale(worker->bus, worker->now_us);
 }
 
 void worker_spend(struct worker *worker, uint32_t bytes)

@@ -169,6 +169,9 @@ struct worker {
 /* worker.c */
 /* First thing in every event callback: reads the time, once a turn. */
 void worker_wake(struct worker *worker);
+/* After a socket was read and before that is decoded: this process may have been stopped in the midst of a
+ * turn. */
+void worker_has_read(struct worker *worker);
 /* Ends the turn early so that flushes happen, if its budget is used up. */
 void worker_spend(struct worker *worker, uint32_t bytes);
 

@@ -195,6 +195,45 @@ static void unexpected_descriptor_is_closed(void **state)
     close_ends(&ends);
 }
 
+/* After a pause: who lives is known before anything else of the loop; the rest keeps its place in it. */
+static void news_is_heard_before_the_loop(void **state)
+{
+    (void)state;
+    struct ends ends = open_ends();
+    start(&ends);
+    unsigned before = open_descriptors();
+    const struct control_message messages[] = {{.type = CONTROL_PING, .number = 1},
+        {.type = CONTROL_PEER_DIED, .slot = 2}, {.type = CONTROL_PEER_STARTED, .slot = 2, .incarnation = 7},
+        {.type = CONTROL_LANE,
+            .descriptor_count = LANE_FD_COUNT,
+            .descriptors = {ends.other, ends.other, ends.other, ends.other}},
+        {.type = CONTROL_PEER_DIED, .slot = 3}};
+    for (unsigned i = 0; i < sizeof messages / sizeof *messages; i++)
+        assert_int_equal(control_send(ends.other, &messages[i]), STATUS_OK);
+    control_channel_hear(&ends.channel);
+    assert_int_equal(ends.messages, 3);
+    assert_int_equal(ends.last.type, CONTROL_PEER_STARTED);
+    assert_true(ends.last.incarnation == 7);
+    assert_int_equal(open_descriptors(), before);
+    control_channel_hear(&ends.channel);
+    assert_int_equal(ends.messages, 3);
+    struct control_message lane;
+    assert_int_equal(control_receive(ends.channel.fd, &lane), STATUS_OK);
+    assert_int_equal(lane.type, CONTROL_LANE);
+    control_close_descriptors(&lane);
+    event_base_loop(ends.base, EVLOOP_NONBLOCK);
+    assert_int_equal(ends.messages, 4);
+    assert_int_equal(ends.last.slot, 3);
+    close(ends.other);
+    ends.other = -1;
+    control_channel_hear(&ends.channel); /* the loop tells of it */
+    assert_int_equal(ends.closed, 0);
+    event_base_loop(ends.base, EVLOOP_NONBLOCK);
+    assert_int_equal(ends.closed, 1);
+    control_channel_hear(&ends.channel);
+    close_ends(&ends);
+}
+
 static void end_of_file_is_told_once(void **state)
 {
     (void)state;
@@ -219,6 +258,7 @@ int main(void)
         cmocka_unit_test(queue_is_bounded),
         cmocka_unit_test(garbage_closes_and_leaks_nothing),
         cmocka_unit_test(unexpected_descriptor_is_closed),
+        cmocka_unit_test(news_is_heard_before_the_loop),
         cmocka_unit_test(end_of_file_is_told_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TICK_US 50000u
+#define TICK_US        50000u
+#define STOOD_STILL_US 500000u
 
 static const char *const names[] = {
     "t/0", "t/1", "t/2", "t/3", "t/4", "deep/5/x", "deep/6/x", "t/7", "will/client"};
@@ -388,9 +389,11 @@ static void read_in_place(struct worker *worker)
     world_point(worker);
 }
 
-static void phase_receive(struct worker *worker)
+/* What the master has said by now. */
+static void hear_master(struct worker *worker)
 {
     struct world *world = worker->world;
+    worker->looked_us = world->now_us;
     while (worker->notices != NULL && worker->notices->at_us <= world->now_us) {
         struct notice *notice = worker->notices;
         worker->notices = notice->next;
@@ -401,6 +404,12 @@ static void phase_receive(struct worker *worker)
         free(notice);
         world_point(worker);
     }
+}
+
+static void phase_receive(struct worker *worker)
+{
+    struct world *world = worker->world;
+    hear_master(worker);
     while (worker->arrived != NULL) {
         struct flight *flight = worker->arrived;
         worker->arrived = flight->next;
@@ -427,6 +436,8 @@ static void phase_clients(struct worker *worker)
         struct connection *connection = list_entry(element, struct connection, link);
         if (connection->input_count == 0)
             continue;
+        if (worker->world->now_us - worker->looked_us >= STOOD_STILL_US)
+            hear_master(worker); /* a peer that is new has its frames held until then */
         bus_drain_if_stale(worker->bus, worker->world->now_us);
         read_connection(connection);
     }
