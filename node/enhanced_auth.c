@@ -206,6 +206,7 @@ static bool connect_authenticated(struct connection *connection)
         return false;
     }
     connecting->user = user;
+    connecting->by_password = true;
     connection_hold(connection, HOLD_CLAIM);
     connect_admit(connecting);
     return connection->state < CONNECTION_DRAINING;

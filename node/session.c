@@ -133,15 +133,18 @@ enum status session_set_user(struct session *session, struct bytes user, struct 
         memcpy(copy, user.data, user.size);
         copy[user.size] = '\0';
     }
+    bool was_checked = session->rights != NULL;
     acl_rights_free(&session->rights);
     session->rights = *rights;
     *rights = NULL;
+    if (same && was_checked == (session->rights != NULL))
+        return STATUS_OK;
+    session_rights_changed(session);
     if (same)
         return STATUS_OK;
     free(session->user);
     session->user = copy;
     session->user_size = (uint16_t)user.size;
-    session_rights_changed(session);
     return STATUS_OK;
 }
 

@@ -110,8 +110,31 @@ static bool find_mount(struct connecting *connecting)
     return false;
 }
 
+bool connect_admit_again(struct connecting *connecting)
+{
+    const struct worker *worker = connecting->connection->worker;
+    const struct mqtt_connect *connect = &connecting->connect;
+    if (connecting->access_turn == worker->access_turn)
+        return true;
+    connecting->access_turn = worker->access_turn;
+    acl_rights_free(&connecting->rights);
+    if (!find_rights(connecting))
+        return false;
+    if (connecting->by_password &&
+        (worker->access.passwords == NULL ||
+            password_file_find(worker->access.passwords, connecting->user) == NULL))
+        refuse_identity(connecting, MQTT_BAD_USER_NAME_OR_PASSWORD, "its user is gone meanwhile");
+    else if (connecting->rights != NULL && connect->has_will &&
+             !acl_allows(connecting->rights, ACL_WRITE, connect->will_topic))
+        refuse_identity(connecting, MQTT_NOT_AUTHORIZED, "it may not publish to the topic of its will");
+    else
+        return true;
+    return false;
+}
+
 void connect_admit(struct connecting *connecting)
 {
+    connecting->access_turn = connecting->connection->worker->access_turn;
     if (!find_mount(connecting) || !find_rights(connecting) || !rewrite_will(connecting) ||
         !check_will(connecting))
         return;
@@ -126,6 +149,11 @@ static void on_password_checked(void *owner, bool good)
 {
     struct connecting *connecting = owner;
     connecting->check = NULL;
+    if (connecting->access_turn != connecting->connection->worker->access_turn) {
+        connect_authorize(connecting); /* it was held against a former file */
+        return;
+    }
+    connecting->by_password = good;
     if (good)
         connect_admit(connecting);
     else
@@ -173,6 +201,7 @@ void connect_authorize(struct connecting *connecting)
     bool anonymous =
         config_listener_allows_anonymous(worker->config, worker_listener_config(connection->listener));
     connecting->user = connect->user_name;
+    connecting->access_turn = worker->access_turn;
     uint32_t properties = worker->config->mqtt.max_user_properties;
     if (connect->properties.user_properties > properties ||
         connect->will_properties.user_properties > properties) {

@@ -298,6 +298,8 @@ static bool attach(struct connecting *connecting, struct session *session)
     connecting->session = session;
     session->connecting = connecting;
     session->queueing = true;
+    if (!connect_admit_again(connecting))
+        return false;
     session_set_mount(session, &connecting->mount);
     if (session_set_user(session, connecting->user, &connecting->rights) == STATUS_OK)
         return true;

@@ -28,6 +28,8 @@ struct connecting {
     uint8_t *will_topic;          /* owned; the rewritten one, which connect.will_topic is then */
     struct session_mount *mount;  /* owned until its session has it; NULL: none */
     char assigned[CONNECT_ASSIGNED_ID_SIZE + 1];
+    uint32_t access_turn; /* worker->access_turn when it was found out who it is, or that began */
+    bool by_password;     /* its user was found in auth.password_file */
     bool session_present;
     bool auto_subscribed; /* what auto_subscribe.topics gives it, it has */
     uint64_t
@@ -44,6 +46,8 @@ void connect_refuse(struct connection *connection, enum mqtt_reason reason, cons
 void connect_authorize(struct connecting *connecting);
 /* It has proved to be connecting->user: its rights, its will, then connect_authorized() or a refusal. */
 void connect_admit(struct connecting *connecting);
+/* The access files may have changed since: its rights by those that count now. False: refused. */
+bool connect_admit_again(struct connecting *connecting);
 /* It may: its session is claimed. */
 void connect_authorized(struct connecting *connecting);
 

@@ -58,8 +58,12 @@ bool session_rewrite_filter(struct session *session, struct bytes *filter)
     struct worker *worker = session->worker;
     struct topic_values values = {
         .client_id = session_client_id(session), .user = bytes_of(session->user, session->user_size)};
-    if (filter->size > worker->config->mqtt.max_topic_length)
+    struct bytes group, inner = *filter;
+    (void)topic_filter_shared(*filter, &group, &inner);
+    if (inner.size > worker->config->mqtt.max_topic_length)
         return true; /* refused for that */
     enum topic_rewrite_result result = topic_rewrite_filter(worker->rewrite, &values, filter);
-    return result == TOPIC_REWRITE_SAME || settle(worker, result, values.client_id, *filter);
+    inner = *filter;
+    (void)topic_filter_shared(*filter, &group, &inner);
+    return result == TOPIC_REWRITE_SAME || settle(worker, result, values.client_id, inner);
 }

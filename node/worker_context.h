@@ -143,6 +143,7 @@ struct worker {
 
     /* Who may connect and do what */
     struct access_files access;
+    uint32_t access_turn; /* counts their changes: who was admitted by former ones is looked at again */
     struct password_checks *passwords;
     struct scram *scram;
 

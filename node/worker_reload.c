@@ -4,6 +4,7 @@
  */
 #include "node/worker_reload.h"
 
+#include "node/session_connect.h"
 #include "node/session_rewrite.h"
 #include "node/worker_context.h"
 #include "node/worker_listen.h"
@@ -79,6 +80,8 @@ static void give_rights(void *context, struct session *session)
     struct connection *connection = session->connection;
     if (good)
         session_set_rights(session, &rights);
+    if (connection == NULL && session->connecting != NULL && (!good || lost))
+        connect_refuse(session->connecting->connection, MQTT_SERVER_BUSY, "its rights changed meanwhile");
     if (connection == NULL)
         return; /* its client gets rights anew when it comes */
     if (!good)
@@ -98,6 +101,7 @@ static void switch_over(struct worker_reload *reload)
     worker->config = worker->config_held = config_share(config);
     worker->access = reload->access;
     reload->access = former;
+    worker->access_turn++;
     struct topic_rewrite *former_rewrite = worker->rewrite;
     worker->rewrite = reload->rewrite;
     reload->rewrite = former_rewrite;

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 
-from shoal_test import processes
+from shoal_test import packets, processes
 from shoal_test.authority import CLIENT, Authority
 from shoal_test.broker import Port
 from shoal_test.case import Case, cost, only_shoal, workers
@@ -21,7 +21,7 @@ from shoal_test.client import Client, tcp
 from shoal_test.environment import BIN, PATIENCE, SANITIZED
 from shoal_test.processes import wait_for
 
-from test_auth import AuthCase
+from test_auth import AuthCase, line
 
 
 class ReloadCase(Case):
@@ -300,6 +300,25 @@ class Configuration(ReloadCase):
         anna.ping()
         with self.assertRaises(AssertionError):
             AuthCase.login(broker, "bert")
+
+    def test_who_is_about_to_connect_gets_in_by_the_new_files_only(self):
+        """A check of two seconds is under way in each case when the files change."""
+        slow = line("anna", "secret", iterations=1500000) + line("bert", "secret", iterations=1500000) + \
+            line("carl", "secret", iterations=1500000)
+        broker = self.broker(1, start=False)
+        self.files(broker, slow, "topic readwrite #\n" + "".join("user %s\ntopic readwrite #\n" % name for name in
+                                                                ("anna", "bert", "carl")))
+        broker.start(probe=False)
+        clients = {name: broker.client(name, connect=False) for name in ("anna", "bert", "carl")}
+        for name, client in clients.items():
+            client.send(packets.connect(5, name, True, user=name, password="secret"))
+        time.sleep(0.1)  # they are with the broker
+        self.files(broker, line("anna", "secret") + line("carl", "other"), "user anna\ntopic read #\n")
+        self.assertEqual(self.reload(broker)[0], 0)
+        self.assertEqual(clients["anna"].expect(packets.CONNACK, 30 * PATIENCE).reason, 0)
+        for name in ("bert", "carl"):
+            self.assertEqual(clients[name].expect(packets.CONNACK, 30 * PATIENCE).reason, 0x86)
+        self.assertEqual(clients["anna"].publish("t", b"", qos=1).reason, 0x87)
 
     def test_a_mistake_in_a_file_refuses_all_and_names_its_line(self):
         broker = self.broker(2, start=False)

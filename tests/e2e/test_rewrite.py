@@ -39,6 +39,18 @@ class Rewrite(Case):
         self.assertEqual(readers[5].messages[4].payload, b"6")
         self.assertEqual(broker.counter("rewrites_failed"), 0)
 
+    def test_the_name_of_a_group_is_no_way_around(self):
+        broker = self.broker(1, config=dict(rules(("subscribe", "x/#", "^x/(.+)$", "own/%c/$1")), mqtt={"max_topic_length": 40}))
+        reader, sender = broker.client("reader"), broker.client("sender")
+        name = "$share/%s/x/1" % ("g" * 40)  # longer than a topic may be, its filter is not
+        reader.subscribe(name, 1)
+        sender.publish("x/1", b"evaded", 1)
+        sender.publish("own/reader/1", b"rewritten", 1)
+        reader.wait_messages(1)
+        reader.ping()
+        self.assertEqual(reader.payloads(), [b"rewritten"])
+        self.assertEqual(reader.unsubscribe([name]).reasons, [0])
+
     @workers(1, 2)
     def test_actions_names_wills_and_retained(self, count):
         broker = self.broker(count, config=rules(
