@@ -42,7 +42,7 @@ def _openssl(*words):
 
 
 def _authority(folder, name):
-    _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30",
+    _openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650",
              "-subj", "/CN=Test " + name, "-keyout", str(folder / (name + ".key")), "-out", str(folder / (name + ".pem")))
 
 
@@ -53,7 +53,7 @@ def _signed(folder, name, authority, subject, extensions):
     extension_file = folder / (name + ".ext")
     extension_file.write_text(extensions + "\n")
     _openssl("x509", "-req", "-in", request, "-CA", str(folder / (authority + ".pem")), "-CAkey",
-             str(folder / (authority + ".key")), "-CAcreateserial", "-days", "30", "-extfile", str(extension_file),
+             str(folder / (authority + ".key")), "-CAcreateserial", "-days", "3650", "-extfile", str(extension_file),
              "-out", str(folder / (name + ".pem")))
 
 
