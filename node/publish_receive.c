@@ -266,17 +266,32 @@ static struct bytes forward_properties(const struct mqtt_publish *publish, uint8
 /* Routing
  * ----------------------------------------------------------------------------------------------------- */
 
+/* Reads what the peers have for us. A client that was held may go on by that, and use the worker's buffer for
+ * the topic of its own PUBLISH: this one's topic is put there again. False: no memory, nothing was read. */
+static bool drain_beside(struct worker *worker, struct bytes *topic)
+{
+    uint8_t *kept = malloc(topic->size);
+    if (kept == NULL)
+        return false;
+    memcpy(kept, topic->data, topic->size);
+    bus_drain(worker->bus);
+    memcpy(worker->publish_topic, kept, topic->size);
+    *topic = bytes_of(worker->publish_topic, topic->size);
+    free(kept);
+    return true;
+}
+
 /* Sets *ret_refuse if it must not be kept and retained.when_full says that it goes to nobody then. At a
  * limit, what other workers have deleted by now comes first. False: the client has connected elsewhere
  * meanwhile. */
-static bool judge_retained(
-    struct connection *connection, const struct publication_view *view, bool *ret_refuse)
+static bool judge_retained(struct connection *connection, struct publication_view *view, bool *ret_refuse)
 {
     struct worker *worker = connection->worker;
     *ret_refuse = false;
     if (retained_decide(worker, view) == RETAINED_KEEP)
         return true;
-    bus_drain(worker->bus);
+    if (!drain_beside(worker, &view->topic))
+        return fail(connection, MQTT_QUOTA_EXCEEDED, "out of memory");
     if (connection->state != CONNECTION_ACTIVE)
         return false;
     *ret_refuse = worker->config->retained.when_full == CONFIG_RETAINED_REFUSE &&
